@@ -1,0 +1,49 @@
+# `make run` and `make test` are the two commands; each sets itself up in a private .venv.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+INSTALL := $(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python
+ARGS   ?=
+
+.PHONY: run test check format lock clean
+
+run: $(VENV)/run.stamp
+	exec $(BIN)/python manage.py quickstart $(ARGS)
+
+test: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.run $(ARGS)
+
+check: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy .
+	$(BIN)/python -m tests.check_deploy
+
+format: $(VENV)/dev.stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The lock files name no index and no host: they install from whatever registry the machine uses.
+lock: $(VENV)/uv.stamp
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links requirements/bootstrap.in -o requirements/bootstrap.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements/base.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml --extra dev -c requirements/base.txt -o requirements/dev.txt
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(VENV)/uv.stamp: requirements/bootstrap.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("crazyrouter needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	@touch $@
+
+# The dev set contains the run set, so a checkout prepared for tests runs as it is.
+$(VENV)/run.stamp: $(VENV)/uv.stamp requirements/base.txt
+	@test -e $(VENV)/dev.stamp || $(INSTALL) requirements/base.txt
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/uv.stamp requirements/base.txt requirements/dev.txt
+	$(INSTALL) requirements/dev.txt
+	@touch $@ $(VENV)/run.stamp

@@ -1,0 +1,1 @@
+"""How images are got: channels, offers, carrier adapters, routing. Never imports billing."""
