@@ -1,0 +1,1 @@
+"""What is sold: the public models, their sizes, prices and verification. Imports nothing of ours."""

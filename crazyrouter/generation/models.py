@@ -1,0 +1,133 @@
+"""Generations and the upstream attempts made for them. Written by `journal`, by conditional UPDATEs only."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+from billing.models import Account, ApiKey
+from models_registry.models import ImageModel, Price
+from providers.models import Channel, Credential, Offer
+
+
+class Generation(models.Model):
+    """One customer request. Partial delivery is `succeeded`."""
+
+    class State(models.TextChoices):
+        RUNNING = "running", "Running"
+        SUCCEEDED = "succeeded", "Succeeded"
+        FAILED = "failed", "Failed"
+
+    #: state -> the states it may move to
+    TRANSITIONS = {
+        State.RUNNING: (State.SUCCEEDED, State.FAILED),
+        State.SUCCEEDED: (),
+        State.FAILED: (),
+    }
+
+    id = models.CharField(max_length=30, primary_key=True)
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+", db_index=False)
+    api_key = models.ForeignKey(ApiKey, on_delete=models.PROTECT, related_name="+")
+    model = models.ForeignKey(ImageModel, on_delete=models.PROTECT, related_name="+")
+    price = models.ForeignKey(Price, on_delete=models.PROTECT, related_name="+", db_index=False)
+    unit_price_micros = models.BigIntegerField()
+    prompt = models.TextField()
+    options = models.JSONField(default=dict, help_text="negative_prompt, seed, prompt_extend, watermark, user.")
+    width = models.PositiveSmallIntegerField()
+    height = models.PositiveSmallIntegerField()
+    render_width = models.PositiveSmallIntegerField()
+    render_height = models.PositiveSmallIntegerField()
+    n = models.PositiveSmallIntegerField()
+    response_format = models.CharField(max_length=8)
+    state = models.CharField(max_length=10, choices=State.choices)
+    failure = models.CharField(max_length=32, blank=True, help_text="Our public code for what went wrong.")
+    delivered = models.PositiveSmallIntegerField(default=0)
+    revised_prompts = models.JSONField(null=True, blank=True)
+    lease_owner = models.CharField(max_length=40, blank=True)
+    lease_expires_at = models.DateTimeField()
+    deadline_at = models.DateTimeField()
+    created_at = models.DateTimeField(default=timezone.now)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    answered_at = models.DateTimeField(null=True, blank=True, help_text="When the answer had been sent completely.")
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["account", "-id"], name="generation_of_account"),
+            models.Index(fields=["lease_expires_at"], condition=Q(state="running"), name="generation_running"),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(state="succeeded", delivered__gte=1, delivered__lte=F("n")) | Q(delivered=0),
+                name="delivered_fits_state",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.id
+
+    @property
+    def size(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+class Attempt(models.Model):
+    """One upstream call for some slots of a generation.
+
+    Inserted before its submit, so that no attempt means never sent, and one still `created` after a crash may have
+    been. `unknown` means that the upstream may have done it and may charge for it.
+    """
+
+    class State(models.TextChoices):
+        CREATED = "created", "Created"
+        REJECTED = "rejected", "Rejected"
+        ACCEPTED = "accepted", "Accepted"
+        SUCCEEDED = "succeeded", "Succeeded"
+        FAILED = "failed", "Failed"
+        UNKNOWN = "unknown", "Unknown"
+
+    #: A sync answer is acceptance and result in one, so `created` may also end at once.
+    TRANSITIONS = {
+        State.CREATED: (State.REJECTED, State.ACCEPTED, State.UNKNOWN, State.SUCCEEDED, State.FAILED),
+        State.ACCEPTED: (State.SUCCEEDED, State.FAILED, State.UNKNOWN),
+        State.REJECTED: (),
+        State.SUCCEEDED: (),
+        State.FAILED: (),
+        State.UNKNOWN: (),
+    }
+
+    class Purpose(models.TextChoices):
+        CUSTOMER = "customer", "Customer"
+        SHADOW = "shadow", "Shadow"
+
+    generation = models.ForeignKey(Generation, on_delete=models.PROTECT, related_name="attempts", db_index=False)
+    number = models.PositiveSmallIntegerField()
+    slots = models.JSONField()
+    purpose = models.CharField(max_length=10, choices=Purpose.choices, default=Purpose.CUSTOMER)
+    offer = models.ForeignKey(Offer, null=True, on_delete=models.SET_NULL, related_name="+")
+    channel = models.ForeignKey(Channel, on_delete=models.PROTECT, related_name="attempts")
+    credential = models.ForeignKey(Credential, on_delete=models.PROTECT, related_name="+", db_index=False)
+    base_url = models.CharField(max_length=300)
+    upstream_model = models.CharField(max_length=128)
+    shape = models.CharField(max_length=5)
+    cost_micros = models.BigIntegerField(null=True, blank=True, help_text="What one image costs us here.")
+    cost_currency = models.CharField(max_length=3, default="CNY")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.CREATED)
+    task_id = models.CharField(max_length=128, blank=True)
+    upstream_id = models.CharField(max_length=128, blank=True)
+    code = models.CharField(max_length=20, blank=True)
+    billed = models.CharField(max_length=8, blank=True, help_text="For a failure: whether the upstream charges for it.")
+    detail = models.CharField(max_length=300, blank=True, help_text="The carrier's words; never shown to customers.")
+    images = models.PositiveSmallIntegerField(default=0, help_text="Pictures that came back and were stored.")
+    routing = models.JSONField(default=dict, help_text="The candidates in order, and which one this is.")
+    created_at = models.DateTimeField(default=timezone.now)
+    accepted_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["generation", "number"]
+        constraints = [models.UniqueConstraint(fields=["generation", "number"], name="one_attempt_per_number")]
+
+    def __str__(self) -> str:
+        return f"{self.generation_id} #{self.number}"

@@ -1,0 +1,170 @@
+"""The few places where SQLite and PostgreSQL spell the same statement differently. A leaf: imports nothing of ours.
+
+Group commits write many rows by one statement. The rows travel as one JSON parameter, which both databases turn into
+a table (`jsonb_to_recordset`, `json_each`): constant statement text, one parameter, no per-value binding in Python.
+
+    INSERT INTO hold (reference, amount_micros) SELECT reference, amount_micros FROM {rows}
+    UPDATE account SET … FROM {rows} WHERE account.id = r.id AND … RETURNING account.id
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import orjson
+from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations import RunPython
+
+#: Column types that a JSON row may carry; SQLite needs no cast for any of them.
+TYPES = {"text", "bigint", "integer", "boolean", "jsonb", "timestamptz"}
+
+
+def is_postgresql(connection: BaseDatabaseWrapper) -> bool:
+    return connection.vendor == "postgresql"
+
+
+@lru_cache(maxsize=256)
+def render_rows(vendor: str, columns: tuple[tuple[str, str], ...]) -> str:
+    """The `FROM` item, aliased `r`, that reads one `%s` JSON array of objects with these (name, type) columns."""
+    assert all(kind in TYPES for _, kind in columns), columns
+    if vendor == "postgresql":
+        return "jsonb_to_recordset(%s::jsonb) AS r(" + ", ".join(f'"{name}" {kind}' for name, kind in columns) + ")"
+    # `->>` gives JSON text for objects, which is how SQLite stores JSON anyway.
+    fields = ", ".join(f"value->>'{name}' AS \"{name}\"" for name, _ in columns)
+    return f"(SELECT {fields} FROM json_each(%s)) AS r"  # noqa: S608 - names are constants of this code base
+
+
+def render_now(vendor: str, *, plus: str = "") -> str:
+    """The database's own clock, optionally plus an SQL expression of seconds."""
+    if vendor == "postgresql":
+        return f"(clock_timestamp() + ({plus}) * interval '1 second')" if plus else "clock_timestamp()"
+    if plus:
+        return f"strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', ({plus}) || ' seconds')"
+    return "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"
+
+
+class Statement:
+    """One statement for both databases.
+
+    `{rows}` in the text is the JSON table, `{now}` the database's clock, `{later:EXPR}` is the clock plus EXPR seconds.
+    """
+
+    def __init__(self, text: str, /, **columns: str) -> None:
+        self.text = text
+        self.columns = tuple(columns.items())
+        self._rendered: dict[str, str] = {}
+
+    def render(self, vendor: str) -> str:
+        sql = self._rendered.get(vendor)
+        if sql is None:
+            sql = self.text.replace("{now}", render_now(vendor))
+            while "{later:" in sql:
+                head, _, rest = sql.partition("{later:")
+                expression, _, tail = rest.partition("}")
+                sql = head + render_now(vendor, plus=expression) + tail
+            if self.columns:
+                sql = sql.replace("{rows}", render_rows(vendor, self.columns))
+            self._rendered[vendor] = sql
+        return sql
+
+    def run(self, connection: BaseDatabaseWrapper, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+        """Execute with these rows; returns what RETURNING or SELECT gave, else nothing."""
+        return self.execute(connection, orjson.dumps(rows).decode())
+
+    def execute(self, connection: BaseDatabaseWrapper, *params: Any) -> list[tuple[Any, ...]]:
+        # Django's cursor wrapper is passed by: per statement it costs more than the statement.
+        with connection.cursor() as cursor:
+            cursor.execute(self.render(connection.vendor), params)
+            return cursor.fetchall() if cursor.description else []
+
+
+def lock_rows(connection: BaseDatabaseWrapper, table: str, ids: Sequence[int]) -> None:
+    """Take row locks in id order, so that two batches over the same rows cannot deadlock.
+
+    SQLite has nothing to do: its transactions begin IMMEDIATE and hold the one writer's lock already.
+    """
+    if is_postgresql(connection) and len(ids) > 1:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f'SELECT 1 FROM "{table}" WHERE id = ANY(%s) ORDER BY id FOR UPDATE',  # noqa: S608
+                [sorted(ids)],
+            )
+
+
+def open_read_only_snapshot(alias: str = "default") -> transaction.Atomic:
+    """A transaction that sees one moment of the database and cannot write."""
+    return ReadOnlySnapshot(alias)
+
+
+class ReadOnlySnapshot(transaction.Atomic):
+    """REPEATABLE READ READ ONLY on PostgreSQL; on SQLite a deferred transaction with writes refused.
+
+    SQLite's ordinary connection begins IMMEDIATE and would stop every writer while it reads.
+    """
+
+    def __init__(self, alias: str) -> None:
+        super().__init__(using=alias, savepoint=False, durable=False)
+
+    def __enter__(self) -> None:
+        connection = connections[self.using]
+        if is_postgresql(connection):
+            super().__enter__()
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            return
+        connection.ensure_connection()
+        self._mode = connection.transaction_mode  # type: ignore[attr-defined]
+        connection.transaction_mode = "DEFERRED"  # type: ignore[attr-defined]
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA query_only = ON")
+        super().__enter__()
+
+    def __exit__(self, *exc_info: Any) -> None:
+        super().__exit__(*exc_info)
+        connection = connections[self.using]
+        if not is_postgresql(connection):
+            connection.transaction_mode = self._mode  # type: ignore[attr-defined]
+            with connection.cursor() as cursor:
+                cursor.execute("PRAGMA query_only = OFF")
+
+
+def make_append_only(table: str) -> RunPython:
+    """A migration step: triggers that refuse UPDATE, DELETE and (PostgreSQL) TRUNCATE on the table."""
+
+    def create(apps: Any, schema_editor: Any) -> None:
+        for statement in render_append_only(schema_editor.connection.vendor, table):
+            schema_editor.execute(statement)
+
+    def drop(apps: Any, schema_editor: Any) -> None:
+        for verb in ("update", "delete"):
+            suffix = f' ON "{table}"' if schema_editor.connection.vendor == "postgresql" else ""
+            schema_editor.execute(f'DROP TRIGGER IF EXISTS "{table}_no_{verb}"{suffix}')
+        if schema_editor.connection.vendor == "postgresql":
+            schema_editor.execute(f'DROP TRIGGER IF EXISTS "{table}_no_truncate" ON "{table}"')
+
+    return RunPython(create, drop)
+
+
+def render_append_only(vendor: str, table: str) -> list[str]:
+    if vendor == "sqlite":
+        return [
+            f'CREATE TRIGGER "{table}_no_{verb}" BEFORE {verb.upper()} ON "{table}" '
+            f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+            for verb in ("update", "delete")
+        ]
+    refuse = (
+        "CREATE OR REPLACE FUNCTION crazyrouter_refuse_change() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION '%% is append-only', TG_TABLE_NAME; END $$"
+    ).replace("%%", "%")
+    triggers = [
+        f'CREATE TRIGGER "{table}_no_{verb}" BEFORE {verb.upper()} ON "{table}" '
+        f"FOR EACH {scope} EXECUTE FUNCTION crazyrouter_refuse_change()"
+        for verb, scope in (("update", "ROW"), ("delete", "ROW"), ("truncate", "STATEMENT"))
+    ]
+    return [refuse, *triggers]
+
+
+Work = Callable[[BaseDatabaseWrapper], Any]
