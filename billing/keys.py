@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -47,10 +48,19 @@ def revoke_key(key: ApiKey) -> bool:
     return bool(ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now()))
 
 
-def find_identity(key_hash: str) -> KeyIdentity | None:
-    """The usable key with this hash; unknown, expired and revoked are the same nothing."""
-    key = ApiKey.objects.select_related("account").filter(key_hash=key_hash, revoked_at=None).first()
-    if key is None or not key.is_usable():
-        return None
-    suspended = key.account.state == Account.State.SUSPENDED
-    return KeyIdentity(key.pk, key.account_id, key.prefix, suspended, key.expires_at)
+def find_identities(hashes: Collection[str]) -> dict[str, KeyIdentity]:
+    """The usable keys with these hashes; unknown, expired and revoked are the same nothing."""
+    if not hashes:
+        return {}
+    rows = ApiKey.objects.filter(key_hash__in=hashes, revoked_at=None).select_related("account")
+    return {
+        row.key_hash: KeyIdentity(
+            key_id=row.pk,
+            account_id=row.account_id,
+            prefix=row.prefix,
+            account_suspended=row.account.state == Account.State.SUSPENDED,
+            expires_at=row.expires_at,
+        )
+        for row in rows
+        if row.is_usable()
+    }

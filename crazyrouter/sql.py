@@ -9,7 +9,7 @@ a table (`jsonb_to_recordset`, `json_each`): constant statement text, one parame
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +19,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import RunPython
 
 #: Column types that a JSON row may carry; SQLite needs no cast for any of them.
-TYPES = {"text", "bigint", "integer", "boolean", "jsonb", "timestamptz"}
+TYPES = {"text", "bigint", "integer", "boolean", "jsonb", "float8"}
 
 
 def is_postgresql(connection: BaseDatabaseWrapper) -> bool:
@@ -75,7 +75,6 @@ class Statement:
         return self.execute(connection, orjson.dumps(rows).decode())
 
     def execute(self, connection: BaseDatabaseWrapper, *params: Any) -> list[tuple[Any, ...]]:
-        # Django's cursor wrapper is passed by: per statement it costs more than the statement.
         with connection.cursor() as cursor:
             cursor.execute(self.render(connection.vendor), params)
             return cursor.fetchall() if cursor.description else []
@@ -166,5 +165,3 @@ def render_append_only(vendor: str, table: str) -> list[str]:
     ]
     return [refuse, *triggers]
 
-
-Work = Callable[[BaseDatabaseWrapper], Any]

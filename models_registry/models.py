@@ -7,6 +7,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
+from simple_history.models import HistoricalRecords
 
 
 class ImageModel(models.Model):
@@ -45,6 +46,7 @@ class ImageModel(models.Model):
     min_side = models.PositiveSmallIntegerField(null=True, blank=True)
     max_side = models.PositiveSmallIntegerField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
+    history = HistoricalRecords()
 
     class Meta:
         verbose_name = "model"

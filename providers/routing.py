@@ -5,26 +5,29 @@ The order is drawn anew for every request from one immutable snapshot that all r
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from types import MappingProxyType
-from typing import Any
 
 from providers.models import Credential, Offer
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One offer with everything a submit needs. Holds ciphertext: the secret is opened where the adapter is made."""
+    """One offer with everything a submit needs; `options` is JSON text.
+
+    It holds the credential's ciphertext: the secret is opened where the adapter is made.
+    """
 
     offer_id: int
     channel_id: int
     channel_name: str
     kind: str
     base_url: str
-    options: Mapping[str, Any] = field(repr=False)
+    options: str = field(repr=False)
     credential_id: int
     ciphertext: str = field(repr=False)
     upstream_model: str
@@ -69,7 +72,7 @@ def make_route(offer: Offer, credential: Credential) -> Route:
         channel_name=offer.channel.name,
         kind=offer.channel.kind,
         base_url=offer.channel.base_url,
-        options=MappingProxyType(dict(offer.channel.options)),
+        options=json.dumps(offer.channel.options, sort_keys=True),
         credential_id=credential.pk,
         ciphertext=credential.ciphertext,
         upstream_model=offer.upstream_model,

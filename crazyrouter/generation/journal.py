@@ -68,12 +68,6 @@ class Finish:
 
 # --- open --------------------------------------------------------------------------------------------------------
 
-READ_KNOWN = Statement(
-    "SELECT g.id FROM generation_generation g, {rows} WHERE g.id = r.id AND g.lease_owner = r.owner",
-    id="text",
-    owner="text",
-)
-
 INSERT_GENERATIONS = Statement(
     """
     INSERT INTO generation_generation (id, account_id, api_key_id, model_id, price_id, unit_price_micros, prompt,
@@ -98,8 +92,8 @@ INSERT_GENERATIONS = Statement(
     n="integer",
     response_format="text",
     owner="text",
-    lease_s="integer",
-    deadline_s="integer",
+    lease_s="float8",
+    deadline_s="float8",
 )
 
 # Conditional on the lease: a driver that lost it starts nothing more.
@@ -313,7 +307,7 @@ INSERT_IMAGES = Statement(
     height="integer",
     bytes="bigint",
     sha256="text",
-    ttl_s="bigint",
+    ttl_s="float8",
 )
 
 READ_FINISHED = Statement(
@@ -372,7 +366,7 @@ def make_image_row(generation_id: str, picture: Any) -> dict[str, Any]:
         "height": picture.height,
         "bytes": picture.bytes,
         "sha256": picture.sha256,
-        "ttl_s": int(settings.FILE_TTL_HOURS * 3600),
+        "ttl_s": settings.FILE_TTL_HOURS * 3600,
     }
 
 

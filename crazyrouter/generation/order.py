@@ -57,11 +57,15 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One upstream call: these slots over the first of these candidates. `number` counts within the generation."""
+    """One upstream call: these slots over the first of these candidates. `number` counts within the generation.
+
+    `paid_tries` counts earlier calls for these slots that an upstream may have charged for.
+    """
 
     number: int
     slots: tuple[int, ...]
     candidates: tuple[Route, ...]
+    paid_tries: int = 0
 
     @property
     def route(self) -> Route:

@@ -1,0 +1,88 @@
+"""From an HTTP request to an order: who asks, what was sent, and whether the model allows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from django.http import HttpRequest
+from django.utils import timezone
+
+from billing.keys import LONGEST, KeyIdentity
+from crazyrouter.api.errors import ApiError
+from crazyrouter.api.serializers import validate_request
+from crazyrouter.generation.ids import new_id
+from crazyrouter.generation.order import Order
+from crazyrouter.generation.snapshot import Snapshot, View
+from models_registry.catalog import PublicModel
+from models_registry.limits import Refused, check_length, check_n, choose_render_size, choose_size
+from providers.routing import order_candidates
+
+#: What is passed on to upstreams, as they know it.
+FORWARDED = ("negative_prompt", "seed", "prompt_extend", "watermark", "user")
+
+
+async def authenticate(request: HttpRequest, snapshot: Snapshot, view: View) -> KeyIdentity:
+    """The caller. Unknown, expired and revoked keys get the same words."""
+    scheme, _, secret = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
+    secret = secret.strip()
+    if scheme.lower() != "bearer" or not secret or len(secret) > LONGEST:
+        raise ApiError("invalid_api_key")
+    identity = await snapshot.identify(view, secret)
+    if identity is None or (identity.expires_at is not None and identity.expires_at <= timezone.now()):
+        raise ApiError("invalid_api_key")
+    if identity.account_suspended:
+        raise ApiError("account_suspended")
+    return identity
+
+
+def read_json(request: HttpRequest) -> Any:
+    """The parsed body. NaN, invalid UTF-8, lone surrogates and trailing bytes are not JSON."""
+    if request.content_type != "application/json":
+        raise ApiError("unsupported_media_type")
+    try:
+        return orjson.loads(request.body)
+    except orjson.JSONDecodeError as error:
+        raise ApiError("invalid_json", f"The request body is not valid JSON: {error.msg}.") from None
+
+
+def find_model(view: View, name: str) -> PublicModel:
+    model = view.catalog.get(name)
+    if model is None:
+        raise ApiError("model_not_found", f"The model '{name[:64]}' does not exist.", param="model")
+    return model
+
+
+def build_order(body: Any, identity: KeyIdentity, view: View) -> Order:
+    """Everything checked, everything frozen; nothing is written yet. Raises ApiError."""
+    values = validate_request(body)
+    model = find_model(view, values["model"])
+    try:
+        size, n = check_limits(model, values)
+    except Refused as refused:
+        raise ApiError(refused.code, str(refused), param=refused.param) from None
+    if model.price is None:
+        raise ApiError("model_unavailable")
+    return Order(
+        id=new_id("gen"),
+        account_id=identity.account_id,
+        api_key_id=identity.key_id,
+        key_prefix=identity.prefix,
+        model=model,
+        price=model.price,
+        prompt=values["prompt"],
+        options={name: values[name] for name in FORWARDED if name in values},
+        size=size,
+        render_size=choose_render_size(model, size),
+        n=n,
+        response_format=values.get("response_format", "url"),
+        candidates=order_candidates(view.routes.get(model.name, ())),
+    )
+
+
+def check_limits(model: PublicModel, values: Mapping[str, Any]) -> tuple[tuple[int, int], int]:
+    """The public size and n. Raises Refused."""
+    check_length("prompt", values["prompt"], model.prompt_limit)
+    check_length("negative_prompt", values.get("negative_prompt", ""), model.negative_prompt_limit)
+    return choose_size(model, values.get("size")), check_n(model, values.get("n", 1))

@@ -1,0 +1,176 @@
+"""One upstream call from submit to stored pictures, without the database: what came of it is a `CallResult`."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import orjson
+from django.conf import settings
+
+from crazyrouter.files.errors import PictureRefused, StorageUnavailable
+from crazyrouter.files.pictures import MAX_BYTES
+from crazyrouter.files.store import StoredPicture, store_picture
+from crazyrouter.generation.anonymity import keep_revised_prompt
+from crazyrouter.generation.models import Attempt
+from crazyrouter.generation.order import Call, CallResult, Failure, Order
+from crazyrouter.generation.outcomes import STORAGE_CODE
+from providers import credentials
+from providers.adapters import get_adapter_class
+from providers.contract import Adapter, Billed, Code, Done, Pending, PollFailed, ProviderError, RemoteImage, Scope
+from providers.routing import Route
+from providers.transport import FetchFailed, Transport
+
+#: One download, in seconds; a failed one is tried again.
+FETCH_TIMEOUT_S = 60.0
+#: Even past the deadline a finished picture is worth this long: the upstream charges for it.
+LEAST_FETCH_BUDGET_S = 60.0
+FETCH_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
+LONGEST_POLL_PAUSE_S = 15.0
+
+OnAccepted = Callable[[Pending], Awaitable[Any]]
+
+
+@lru_cache(maxsize=256)
+def make_adapter(transport: Transport, kind: str, ciphertext: str, base_url: str, options: str) -> Adapter:
+    """One adapter a channel and credential; opening the secret costs more than building a request."""
+    return get_adapter_class(kind)(
+        transport,
+        credential=credentials.decrypt(ciphertext),
+        base_url=base_url,
+        options=orjson.loads(options),
+    )
+
+
+async def make_call(
+    transport: Transport, order: Order, call: Call, *, deadline: float, on_accepted: OnAccepted
+) -> CallResult:
+    """Submit, poll to the end, fetch and store. Never raises for what an upstream or our disk did.
+
+    `deadline` is in `time.monotonic()` seconds. `on_accepted` makes a task id durable before the first poll.
+    """
+    accepted = False
+
+    async def note_acceptance(pending: Pending) -> None:
+        nonlocal accepted
+        accepted = True
+        await on_accepted(pending)
+
+    try:
+        done = await order_images(transport, order, call, note_acceptance)
+    except ProviderError as error:
+        return CallResult(call.number, name_end(error, accepted=accepted), failures=(describe(error),))
+    return await collect(transport, order, call, done, deadline=deadline)
+
+
+def name_end(error: ProviderError, *, accepted: bool) -> str:
+    """The attempt's last state: what is not known to be free is never called rejected."""
+    if error.billed is Billed.UNKNOWN:
+        return Attempt.State.UNKNOWN
+    if error.billed is Billed.YES or accepted:
+        return Attempt.State.FAILED
+    return Attempt.State.REJECTED
+
+
+def describe(error: ProviderError) -> Failure:
+    return Failure(error.code, error.billed, error.scope, error.detail, error.upstream_id)
+
+
+async def order_images(transport: Transport, order: Order, call: Call, on_accepted: OnAccepted) -> Done:
+    """The carrier's pictures. Raises ProviderError, also when its time horizon passes without an answer."""
+    route = call.route
+    adapter = make_adapter(transport, route.kind, route.ciphertext, route.base_url, route.options)
+    started = time.monotonic()
+    try:
+        async with asyncio.timeout(settings.SYNC_HORIZON_S):
+            answer = await adapter.submit(order.make_job(route, len(call.slots)))
+    except TimeoutError:
+        raise ProviderError(Code.TIMEOUT, billed=Billed.UNKNOWN, scope=Scope.OFFER, detail="no answer") from None
+    if isinstance(answer, Done):
+        return answer
+    await on_accepted(answer)
+    return await poll_to_end(adapter, answer, until=started + settings.ASYNC_HORIZON_S)
+
+
+async def poll_to_end(adapter: Adapter, pending: Pending, *, until: float) -> Done:
+    """Ask until the task is over. A poll that fails says nothing about the task, so it is only asked again later."""
+    task_id, pause, failed = pending.task_id, pending.poll_after, 0
+    while True:
+        left = until - time.monotonic()
+        if left <= 0:
+            raise ProviderError(Code.TIMEOUT, billed=Billed.UNKNOWN, scope=Scope.OFFER, detail="the task never ended")
+        # Jitter, so that tasks submitted together are not polled together.
+        await asyncio.sleep(min(pause * random.uniform(0.9, 1.1), left))  # noqa: S311 - no secret
+        try:
+            answer = await adapter.poll(task_id)
+        except PollFailed as error:
+            failed += 1
+            pause = min(max(error.retry_after or 0, pending.poll_after * 2**failed), LONGEST_POLL_PAUSE_S)
+            continue
+        if isinstance(answer, Done):
+            return answer
+        pause, failed = answer.poll_after, 0
+
+
+async def collect(transport: Transport, order: Order, call: Call, done: Done, *, deadline: float) -> CallResult:
+    """Fetch and store each picture that came back; more than was asked for are not ours to sell."""
+    pairs = list(zip(call.slots, done.images, strict=False))
+    jobs = [bring_in(transport, order, slot, image, deadline=deadline) for slot, image in pairs]
+    ends: Sequence[StoredPicture | Failure] = [await jobs[0]] if len(jobs) == 1 else await asyncio.gather(*jobs)
+    pictures = tuple(end for end in ends if isinstance(end, StoredPicture))
+    failures = [end for end in ends if isinstance(end, Failure)] + [describe(error) for error in done.refused]
+    if not pictures and not failures:
+        failures = [Failure(Code.BAD_RESPONSE, Billed.UNKNOWN, Scope.OFFER, "no picture came back")]
+    return CallResult(
+        number=call.number,
+        state=Attempt.State.SUCCEEDED if pictures else Attempt.State.FAILED,
+        pictures=pictures,
+        failures=tuple(failures),
+        upstream_id=done.upstream_id,
+        revised_prompts=read_rewrites(call.route, pairs, {picture.slot for picture in pictures}),
+    )
+
+
+def read_rewrites(
+    route: Route, pairs: Sequence[tuple[int, RemoteImage]], delivered: set[int]
+) -> dict[int, str]:
+    """Rewritten prompts of delivered pictures, where the adapter vouches for them and they name no carrier."""
+    if not get_adapter_class(route.kind).faithful_rewrite:
+        return {}
+    texts = {slot: keep_revised_prompt(image.revised_prompt, route) for slot, image in pairs if slot in delivered}
+    return {slot: text for slot, text in texts.items() if text}
+
+
+async def bring_in(
+    transport: Transport, order: Order, slot: int, image: RemoteImage, *, deadline: float
+) -> StoredPicture | Failure:
+    """One picture from the carrier into our store. What fails here the upstream has charged for."""
+    try:
+        raw: bytes | str = image.b64 if image.b64 is not None else await fetch(transport, image.url or "", deadline)
+        return await store_picture(
+            raw, asked=order.render_size, target=order.size, generation_id=order.id, slot=slot
+        )
+    except FetchFailed as error:
+        return Failure(Code.BAD_RESPONSE, Billed.YES, Scope.OFFER, f"not downloaded: {error}")
+    except PictureRefused as error:
+        return Failure(Code.BAD_RESPONSE, Billed.YES, Scope.OFFER, str(error))
+    except StorageUnavailable as error:
+        return Failure(STORAGE_CODE, Billed.YES, Scope.CHANNEL, str(error))
+
+
+async def fetch(transport: Transport, url: str, deadline: float) -> bytes:
+    """Download, again after failures while there is time: a repeated download orders nothing."""
+    until = max(deadline, time.monotonic() + LEAST_FETCH_BUDGET_S)
+    for pause in (*FETCH_PAUSES, None):
+        left = until - time.monotonic()
+        try:
+            return await transport.fetch(url, max_bytes=MAX_BYTES, timeout=min(FETCH_TIMEOUT_S, max(left, 1.0)))
+        except FetchFailed as error:
+            if error.permanent or pause is None or left <= pause:
+                raise
+            await asyncio.sleep(pause)
+    raise AssertionError("unreachable: the last pause is None")
