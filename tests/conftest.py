@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import pytest_socket
+from django.test.utils import setup_databases, teardown_databases
 
 from tests.reset import reset_database
 
@@ -15,6 +16,23 @@ from tests.reset import reset_database
 def closed_sockets() -> None:
     """No test reaches further than this machine."""
     pytest_socket.socket_allow_hosts(["127.0.0.1", "::1", "localhost"], allow_unix_socket=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever touches the database runs again on PostgreSQL."""
+    for item in items:
+        if {"database", "db", "transactional_db"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("database")
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> Iterator[None]:
+    """Always make the test database: pytest-django would only do so for its own marks and fixtures."""
+    with django_db_blocker.unblock():
+        made = setup_databases(verbosity=0, interactive=False, aliases={"default"})
+    yield
+    with django_db_blocker.unblock():
+        teardown_databases(made, verbosity=0)
 
 
 @pytest.fixture
