@@ -1,0 +1,151 @@
+"""Invariants between the ledger, the generations and the stored images: what was promised to customers, proved.
+
+An image is charged if and only if it was generated, stored and can be collected by its customer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.conf import settings
+from django.db import connection
+from django.utils import timezone
+
+from billing.reconcile import Rule, Violation, check_ledger
+from crazyrouter.files.errors import StorageError
+from crazyrouter.files.models import StoredImage
+from crazyrouter.files.storage import get_storage
+from crazyrouter.sql import open_read_only_snapshot, render_now
+
+RULES = (
+    Rule(
+        "charge-has-an-image",
+        """
+        SELECT e.reference, e.line FROM billing_ledgerentry e
+        LEFT JOIN files_storedimage i ON i.generation_id = e.reference AND i.slot = e.line
+        WHERE e.kind = 'charge' AND i.id IS NULL
+        """,
+        "slot {0} is charged, but no image of it was ever stored",
+    ),
+    Rule(
+        "image-is-charged",
+        """
+        SELECT i.generation_id, i.slot, g.state FROM files_storedimage i
+        JOIN generation_generation g ON g.id = i.generation_id
+        LEFT JOIN billing_ledgerentry e ON e.kind = 'charge' AND e.reference = i.generation_id AND e.line = i.slot
+        WHERE e.id IS NULL AND g.state <> 'running'
+        """,
+        "slot {0} is stored and the generation {1}, but it is not charged",
+    ),
+    Rule(
+        "image-has-a-generation",
+        """
+        SELECT i.name, i.generation_id FROM files_storedimage i
+        LEFT JOIN generation_generation g ON g.id = i.generation_id WHERE g.id IS NULL
+        """,
+        "stored for the generation {0}, which does not exist",
+    ),
+    Rule(
+        "delivered-is-count-of-images",
+        """
+        SELECT g.id, g.delivered, COUNT(i.id) FROM generation_generation g
+        LEFT JOIN files_storedimage i ON i.generation_id = g.id
+        GROUP BY g.id, g.delivered HAVING g.delivered <> COUNT(i.id)
+        """,
+        "says {0} delivered, {1} are stored",
+    ),
+    Rule(
+        "finished-generation-holds-nothing",
+        """
+        SELECT g.id, g.state, h.amount_micros FROM generation_generation g
+        JOIN billing_hold h ON h.reference = g.id AND h.state = 'open' WHERE g.state <> 'running'
+        """,
+        "is {0}, but still holds {1} micro-units",
+    ),
+    Rule(
+        "running-generation-has-a-hold",
+        """
+        SELECT g.id FROM generation_generation g
+        LEFT JOIN billing_hold h ON h.reference = g.id AND h.state = 'open'
+        WHERE g.state = 'running' AND h.id IS NULL
+        """,
+        "is running without money held for it",
+    ),
+    Rule(
+        "hold-has-a-generation",
+        """
+        SELECT h.reference FROM billing_hold h
+        LEFT JOIN generation_generation g ON g.id = h.reference AND g.account_id = h.account_id WHERE g.id IS NULL
+        """,
+        "holds money for a generation of this account that does not exist",
+    ),
+    Rule(
+        "charge-is-its-price-version",
+        """
+        SELECT e.reference, e.line, -e.amount_micros, p.amount_micros FROM billing_ledgerentry e
+        LEFT JOIN generation_generation g ON g.id = e.reference
+        LEFT JOIN models_registry_price p ON p.id = e.price_version
+        WHERE e.kind = 'charge' AND (p.id IS NULL OR -e.amount_micros <> p.amount_micros
+              OR e.unit_price_micros <> p.amount_micros OR g.id IS NULL OR g.price_id <> p.id)
+        """,
+        "slot {0} is charged {1} micro-units, its price version says {2}",
+    ),
+    Rule(
+        "delivered-picture-has-an-attempt",
+        """
+        SELECT g.id, g.delivered, COALESCE(a.images, 0) FROM generation_generation g
+        LEFT JOIN (SELECT generation_id, SUM(images) AS images FROM generation_attempt
+                   WHERE purpose = 'customer' GROUP BY generation_id) a ON a.generation_id = g.id
+        WHERE g.state <> 'running' AND g.delivered <> COALESCE(a.images, 0)
+        """,
+        "delivered {0}, its attempts brought {1}",
+    ),
+)
+
+
+def check_books(*, files: bool = False) -> Iterator[Violation]:
+    """Every violation and notice, from one read-only snapshot of the database. `files` also looks at the bytes."""
+    with open_read_only_snapshot():
+        yield from check_ledger(connection)
+        for rule in RULES:
+            yield from rule.check(connection)
+        yield from check_running()
+        if files:
+            yield from check_files()
+
+
+def check_running() -> Iterator[Violation]:
+    """Generations past their horizon, and, as a notice, those whose process is gone."""
+    vendor = connection.vendor
+    # The clock goes forward by a negative number of seconds; a picture may still be fetched after the horizon.
+    horizon = settings.ASYNC_HORIZON_S + settings.GENERATION_DEADLINE_S
+    past = f"g.created_at < {render_now(vendor, plus='%s')}"
+    yield from Rule(
+        "generation-ends-within-its-horizon",
+        f"SELECT g.id, g.created_at FROM generation_generation g WHERE g.state = 'running' AND {past}",  # noqa: S608
+        "is running since {0}",
+    ).check(connection, -horizon)
+    yield from Rule(
+        "driver-is-gone",
+        f"""
+        SELECT g.id, g.lease_expires_at, h.amount_micros FROM generation_generation g
+        JOIN billing_hold h ON h.reference = g.id
+        WHERE g.state = 'running' AND g.lease_expires_at < {render_now(vendor)} AND NOT ({past})
+        """,  # noqa: S608
+        "its process stopped (lease ended {0}); {1} micro-units stay held until it is taken over",
+        notice=True,
+    ).check(connection, -horizon)
+
+
+def check_files() -> Iterator[Violation]:
+    """Whether the bytes of every unexpired image are there, as long as the row says."""
+    storage = get_storage()
+    rows = StoredImage.objects.filter(deleted_at=None, expires_at__gt=timezone.now())
+    for row in rows.only("name", "bytes").iterator(chunk_size=2000):
+        try:
+            size = storage.size(row.name)
+        except StorageError as error:
+            yield Violation("stored-image-has-its-bytes", row.name, f"not on disk: {error}")
+        else:
+            if size != row.bytes:
+                yield Violation("stored-image-has-its-bytes", row.name, f"{size} bytes on disk, {row.bytes} stored")
