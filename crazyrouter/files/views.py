@@ -57,7 +57,9 @@ async def serve_file(request: HttpRequest, name: str) -> HttpResponseBase:
 async def _answer_row(request: HttpRequest, row: Row) -> HttpResponseBase:
     etag = f'"{row.sha256}"'
     if _is_known(request, etag):
-        return _describe(HttpResponse(status=304), row, etag=etag)
+        unchanged = HttpResponse(status=304)
+        del unchanged["Content-Type"]
+        return _describe(unchanged, row, etag=etag)
     try:
         span = _read_range(request, row, etag=etag)
     except Unsatisfiable:
