@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 from typing import Any
 from urllib.parse import quote
 
@@ -22,6 +22,8 @@ from yarl import URL
 type_of_address_info = tuple[int, int, int, str, tuple[Any, ...]]
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9.])?")
+# Decimal, octal, hexadecimal and shortened spellings of IPv4, which the C library resolves as addresses.
+_NUMBERS = re.compile(r"(?:0[xX][0-9a-fA-F]*|[0-9]+)(?:\.(?:0[xX][0-9a-fA-F]*|[0-9]+))*\.?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LEGAL_ON_THE_WIRE = "".join(map(chr, range(0x21, 0x7F)))
 
@@ -137,11 +139,14 @@ def _read_pair(entry: str) -> tuple[str, int]:
 
 
 def _normalise(host: str) -> str:
-    if ":" in host:
+    if ":" in host or _NUMBERS.fullmatch(host):
         try:
-            return str(IPv6Address(host))
+            address = ip_address(host)
         except ValueError as error:
-            raise EgressRefused("egress refused: not a host") from error
+            raise EgressRefused("egress refused: not a plain address") from error
+        if "%" in host:
+            raise EgressRefused("egress refused: an address with a zone")
+        return str(address)
     if not _HOST_NAME.fullmatch(host):
         raise EgressRefused("egress refused: not a host")
     return host.lower()
