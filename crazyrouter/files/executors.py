@@ -33,7 +33,10 @@ def get_reader() -> ThreadPoolExecutor:
 
 
 def close_executors() -> None:
-    """Finish what was submitted, end the threads, close their connections; the next use starts afresh."""
+    """Finish what was submitted, end the threads, close their connections; the next use starts afresh.
+
+    Blocks, and must not be called on an event loop.
+    """
     with _lock:
         stopped = list(_executors.values())
         _executors.clear()
