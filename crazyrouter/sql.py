@@ -156,8 +156,8 @@ def render_append_only(vendor: str, table: str) -> list[str]:
         ]
     refuse = (
         "CREATE OR REPLACE FUNCTION crazyrouter_refuse_change() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN RAISE EXCEPTION '%% is append-only', TG_TABLE_NAME; END $$"
-    ).replace("%%", "%")
+        "$$ BEGIN RAISE EXCEPTION USING MESSAGE = TG_TABLE_NAME || ' is append-only'; END $$"
+    )
     triggers = [
         f'CREATE TRIGGER "{table}_no_{verb}" BEFORE {verb.upper()} ON "{table}" '
         f"FOR EACH {scope} EXECUTE FUNCTION crazyrouter_refuse_change()"
