@@ -78,3 +78,15 @@ def make_header(
     width: int, height: int, *, depth: int = 8, colour: int = 2, tail: bytes = b"\0\0\0"
 ) -> tuple[bytes, bytes]:
     return b"IHDR", struct.pack(">IIBB", width, height, depth, colour) + tail
+
+
+def mend(data: bytes) -> bytes:
+    """`data` with right checksums, as far as its chunks can be followed."""
+    fixed, offset = bytearray(data), len(SIGNATURE)
+    while offset + 12 <= len(fixed):
+        end = offset + 12 + struct.unpack_from(">I", fixed, offset)[0]
+        if end > len(fixed):
+            break
+        struct.pack_into(">I", fixed, end - 4, zlib.crc32(fixed[offset + 4 : end - 4]))
+        offset = end
+    return bytes(fixed)

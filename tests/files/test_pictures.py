@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import struct
 import time
 import zlib
@@ -10,7 +11,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from crazyrouter.files.pictures import MAX_BYTES, MAX_PIXELS, Label, Picture, PictureRefused, Refusal, prepare
 from crazyrouter.files.png import SIGNATURE
-from tests.files.samples import chunk, decode, encode, insert, join, kinds, make_header, make_png, paint, split
+from tests.files.samples import chunk, decode, encode, insert, join, kinds, make_header, make_png, mend, paint, split
 
 LABEL = Label(producer="crazyrouter", produce_id="gen_1-0")
 CARRIER = b"SecretCarrier"
@@ -459,3 +460,27 @@ def test_a_small_png_is_cheap():
         rounds.append(time.perf_counter() - started)
 
     assert min(rounds) < 0.0003
+
+
+@pytest.mark.parametrize("format_", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("target", [(64, 48), (32, 24)])
+def test_broken_files_are_pictures_or_refused_and_nothing_else(format_, target):
+    """Seeded noise in real files, with the PNG's checksums made right again so that it reaches the decoder."""
+    dice = random.Random(f"{format_} {target}")
+    clean = encode(paint((64, 48)), format_)
+    outcomes = set()
+    for _ in range(300):
+        data = bytearray(clean)
+        for _ in range(dice.randint(1, 4)):
+            data[dice.randrange(8, len(data))] = dice.randrange(256)
+        broken = mend(bytes(data)) if format_ == "PNG" else bytes(data)
+        try:
+            picture = run(broken, target=target, asked=(64, 48))
+        except PictureRefused as refused:
+            outcomes.add(refused.reason)
+        else:
+            outcomes.add("delivered")
+            assert (picture.width, picture.height) == target
+            assert kinds(picture.data) == [b"IHDR", b"iTXt", b"IDAT", b"IEND"]
+
+    assert {"delivered", Refusal.DAMAGED} <= outcomes <= {"delivered", *Refusal}
