@@ -13,7 +13,7 @@ Answers (at the order; `at=poll|image|cancel|list` moves them there):
     truncated how=json|body                     half of the JSON, or a connection that closes half way
     drip seconds=                               the answer in small pieces
     `billed=true` on any of them: the work is done and charged, and then the answer goes wrong.
-Outcomes: latency seconds= | failed code= message= | moderation_output | partial ok= code= message= |
+Outcomes: latency seconds= | failed code= message= | moderation_output | partial ok= of= code= message= |
     never_ends status= | no_results | no_data | image_count count= | image_url url= | task_object
     (`billed=true` on no_results, no_data: pictures were made and are charged)
 Polls: status value=
@@ -80,7 +80,7 @@ _OUTCOMES: dict[str, tuple[str, ...]] = {
     "latency": ("seconds",),
     "failed": ("code", "message"),
     "moderation_output": (),
-    "partial": ("ok", "code", "message"),
+    "partial": ("ok", "of", "code", "message"),
     "never_ends": ("status",),
     "no_results": ("billed",),
     "no_data": ("billed",),
@@ -117,7 +117,7 @@ def _read_flag(value: Any) -> bool:
 _READ: dict[str, Callable[[Any], Any]] = {
     "at": Stage,
     **dict.fromkeys(("retry_after", "seconds"), float),
-    **dict.fromkeys(("status", "ok", "count", "bytes", "width", "height"), int),
+    **dict.fromkeys(("status", "ok", "of", "count", "bytes", "width", "height"), int),
     **dict.fromkeys(("late", "billed", "chunked"), _read_flag),
 }
 #: Options that take one of a few words; `never_ends` names a task status, not an HTTP status.

@@ -78,7 +78,8 @@ def produce(state: State, order: Order, *, name: str, at: float) -> list[Picture
     """Make the pictures and charge for them, at that moment. Items keep their order; flaws come last."""
     facts, entry = order.placed
     partial = order.struck.get("partial")
-    good = min(partial.get("ok", 1), order.parameters.n) if partial else order.parameters.n
+    total = partial.get("of", order.parameters.n) if partial else order.parameters.n
+    good = min(partial.get("ok", 1), total) if partial else total
     withheld = order.struck.get("no_results") or order.struck.get("no_data")
     if withheld is None or withheld.get("billed", False):
         state.bill.charge(entry, images=good, price_fen=order.model.price_fen, at=at)
@@ -96,7 +97,7 @@ def produce(state: State, order: Order, *, name: str, at: float) -> list[Picture
     if partial is None:
         return list(pictures)
     refusal = _read_partial(partial)
-    return [*pictures, *[Flaw(refusal.code, refusal.message)] * (order.parameters.n - good)]
+    return [*pictures, *[Flaw(refusal.code, refusal.message)] * (total - good)]
 
 
 def get_link(order: Order, picture: Picture) -> str:

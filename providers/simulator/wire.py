@@ -113,17 +113,19 @@ async def _send_pieces(reply: Reply, scope: Scope, send: Send) -> None:
     length = reply.length if reply.stream is not None else len(reply.body)
     await _start(reply, send, length=length)
     if scope["method"] != "HEAD":
-        pause = reply.seconds / _PIECES if reply.manner is Manner.DRIP else 0.0
-        for piece in reply.stream if reply.stream is not None else _slice(reply):
+        pieces = reply.stream if reply.stream is not None else _slice(reply)
+        pause = reply.seconds / len(pieces) if isinstance(pieces, list) and reply.seconds else 0.0
+        for piece in pieces:
             if pause:
                 await asyncio.sleep(pause)
             await send({"type": "http.response.body", "body": piece, "more_body": True})
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _slice(reply: Reply) -> Iterable[bytes]:
-    step = len(reply.body) if reply.manner is not Manner.DRIP else -(-len(reply.body) // _PIECES)
-    return (reply.body[start : start + step] for start in range(0, len(reply.body), max(1, step)))
+def _slice(reply: Reply) -> list[bytes]:
+    """One piece, or about twenty; an empty body is one empty piece, so that it can drip, too."""
+    step = max(1, len(reply.body) if reply.manner is Manner.WHOLE else -(-len(reply.body) // _PIECES))
+    return [reply.body[start : start + step] for start in range(0, max(1, len(reply.body)), step)]
 
 
 async def _send_cut(reply: Reply, scope: Scope, receive: Receive, send: Send) -> None:
