@@ -5,9 +5,11 @@ NotSent             no connection came to stand, so nothing of the request left 
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import aiohttp
@@ -73,6 +75,12 @@ class Body(httpx.AsyncByteStream):
         self._response.release()
 
 
+@cache
+def load_certificates() -> ssl.SSLContext:
+    """The trusted roots, read once a process: 30 ms each time."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
 class Wire(AiohttpTransport):
     """One session. A guarded one opens sockets to public addresses only.
 
@@ -84,7 +92,7 @@ class Wire(AiohttpTransport):
 
     def __init__(self, *, guarded: bool) -> None:
         self._guarded = guarded
-        super().__init__(trust_env=False, client=self._open_session)
+        super().__init__(verify=load_certificates(), trust_env=False, client=self._open_session)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Raises NotSent, httpx.HTTPError, and aiohttp.ClientError where httpx-aiohttp has no word for one."""
