@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import httpx
 import pytest
 import pytest_socket
 from django.test.utils import setup_databases, teardown_databases
 
 from tests.reset import reset_database
+from tests.shop import Customer, open_shop
+from tests.simulator.running import RunningSimulator
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -43,3 +46,35 @@ def database(django_db_setup: Any, django_db_blocker: Any) -> Iterator[None]:
     with django_db_blocker.unblock():
         yield
         reset_database()
+
+
+@pytest.fixture(scope="session")
+def simulated_upstream() -> Iterator[RunningSimulator]:
+    with RunningSimulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def simulator(simulated_upstream: RunningSimulator) -> RunningSimulator:
+    """An upstream at rest: no rule, an empty bill, no latency."""
+    simulated_upstream.reset()
+    return simulated_upstream
+
+
+@pytest.fixture
+def customer(database: None, simulator: RunningSimulator, settings: Any) -> Customer:
+    """A shop that sells all four models through the simulator; this is who buys."""
+    settings.EGRESS_ALLOW = [f"127.0.0.1:{simulator.port}"]
+    return open_shop(simulator.base_url)
+
+
+@pytest.fixture
+async def gateway(customer: Customer) -> AsyncIterator[httpx.AsyncClient]:
+    """The ASGI application, called in this process, with the customer's key."""
+    from crazyrouter.asgi import application
+    from crazyrouter.generation.runtime import close_runtime
+
+    transport = httpx.ASGITransport(app=application, raise_app_exceptions=True)
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=customer.headers) as client:
+        yield client
+    await close_runtime()

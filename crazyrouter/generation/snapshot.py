@@ -44,8 +44,13 @@ class Reader:
         return await asyncio.get_running_loop().run_in_executor(self._executor, read_twice, function, args)
 
     async def close(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._executor, connection.close)
+        await asyncio.get_running_loop().run_in_executor(self._executor, close_connection)
         self._executor.shutdown(wait=False)
+
+
+def close_connection() -> None:
+    """`connection` means the calling thread's own, so it must be looked up there."""
+    connection.close()
 
 
 def read_twice(function: Callable[..., T], args: tuple[Any, ...]) -> T:

@@ -1,0 +1,115 @@
+"""Generations: what was asked, what was tried, what came out, and what it cost the customer. Read-only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from unfold.contrib.filters.admin import AutocompleteSelectFilter
+from unfold.decorators import display
+
+from billing.models import Hold, LedgerEntry
+from crazyrouter.files.models import StoredImage
+from crazyrouter.generation.models import Generation
+from crazyrouter.generation.timeline import describe_attempts, describe_options, format_duration
+from models_registry.amounts import format_money
+from models_registry.backoffice import ReadOnlyAdmin
+
+STATE_COLOURS = {"running": "info", "succeeded": "success", "failed": "danger"}
+
+
+@admin.register(Generation)
+class GenerationAdmin(ReadOnlyAdmin):
+    list_display = (
+        "id",
+        "account",
+        "model",
+        "size",
+        "n",
+        "delivered",
+        "state_badge",
+        "failure",
+        "duration",
+        "created_at",
+    )
+    list_filter = ("state", "model", ("account", AutocompleteSelectFilter))
+    list_filter_submit = True
+    list_select_related = ("account", "model")
+    list_per_page = 50
+    search_fields = ("id__exact", "api_key__prefix__exact")
+    search_help_text = "A generation's id or a whole key prefix"
+    change_form_template = "admin/generation/generation/change_form.html"
+    fieldsets = (
+        (
+            None,
+            {
+                "fields": (
+                    ("state", "failure"),
+                    ("account", "api_key"),
+                    ("model", "unit_price"),
+                    ("size", "render_size", "response_format"),
+                    ("n", "delivered"),
+                    "prompt",
+                )
+            },
+        ),
+        (
+            "Times",
+            {
+                "fields": (
+                    ("created_at", "finished_at", "answered_at"),
+                    ("duration", "deadline_at"),
+                    ("lease_owner", "lease_expires_at"),
+                )
+            },
+        ),
+    )
+
+    @display(description="State", ordering="state", label=STATE_COLOURS)
+    def state_badge(self, generation: Generation) -> str:
+        return generation.state
+
+    @admin.display(description="Size")
+    def size(self, generation: Generation) -> str:
+        return generation.size
+
+    @admin.display(description="Rendered as")
+    def render_size(self, generation: Generation) -> str:
+        return f"{generation.render_width}x{generation.render_height}"
+
+    @admin.display(description="Duration")
+    def duration(self, generation: Generation) -> str:
+        return format_duration(generation)
+
+    @admin.display(description="Price per image")
+    def unit_price(self, generation: Generation) -> str:
+        return f"{format_money(generation.unit_price_micros)} (version {generation.price_id})"
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Generation | None = None, **kwargs: Any
+    ) -> HttpResponse:
+        if obj is not None:
+            context |= gather_facts(obj)
+        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
+
+
+def gather_facts(generation: Generation) -> dict[str, Any]:
+    """Everything that other tables know about one generation: four queries, whatever its n."""
+    attempts = generation.attempts.select_related("channel", "credential").order_by("number")
+    pictures = StoredImage.objects.filter(generation_id=generation.pk).order_by("slot")
+    hold = Hold.objects.filter(reference=generation.pk).first()
+    entries = LedgerEntry.objects.filter(kind=LedgerEntry.Kind.CHARGE, reference=generation.pk).order_by("sequence")
+    return {
+        "steps": describe_attempts(generation, attempts),
+        "pictures": [(picture, is_live(picture)) for picture in pictures],
+        "hold": hold and {"row": hold, "amount": format_money(hold.amount_micros)},
+        "entries": [(entry, format_money(entry.amount_micros, entry.currency)) for entry in entries],
+        "options_asked": describe_options(generation),
+        "revised_prompts": sorted((generation.revised_prompts or {}).items()),
+    }
+
+
+def is_live(picture: StoredImage) -> bool:
+    return picture.deleted_at is None and picture.expires_at > timezone.now()
