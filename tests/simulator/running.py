@@ -50,29 +50,30 @@ class RunningSimulator:
 
     def bill(self) -> dict[str, Any]:
         """`{"totals": {submissions, accepted, refused, images, cost, currency}, "images_by_model", "entries", …}`."""
-        return self._call("GET", "/bill")
+        return self.call("GET", "/bill")
 
     def totals(self) -> dict[str, Any]:
-        return self._call("GET", "/bill?entries=0")["totals"]
+        return self.call("GET", "/bill?entries=0")["totals"]
 
     def add_rule(self, fault: str, *, match: dict[str, Any] | None = None, times: int | None = None, **options: Any):
         """E.g. `add_rule("error", status=503, times=1, match={"endpoint": "tasks"})`."""
         rule = {"fault": {"name": fault, **options}, "match": match or {}, "times": times}
-        self._call("POST", "/rules", rule)
+        self.call("POST", "/rules", rule)
 
     def set_scenario(self, **entries: Any) -> None:
         """Replace these entries of the scenario; the others stay."""
-        self._call("POST", "/scenario", entries)
+        self.call("POST", "/scenario", entries)
 
     def advance(self, seconds: float) -> None:
         """Move the clock: tasks end, links expire; what sleeps goes on sleeping."""
-        self._call("POST", "/clock", {"advance_s": seconds})
+        self.call("POST", "/clock", {"advance_s": seconds})
 
     def reset(self) -> None:
         """Forget bill, rules, tasks, pictures and moved time; the scenario's other entries stay."""
-        self._call("POST", "/reset")
+        self.call("POST", "/reset")
 
-    def _call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+    def call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        """A control command; raises ValueError with the simulator's words when it is refused."""
         answer = self._control.request(method, path, json=body)
         if answer.is_error:
             raise ValueError(f"{method} {path}: {answer.text}")

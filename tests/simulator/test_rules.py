@@ -84,4 +84,4 @@ def test_a_rule_for_cancel_and_list(simulator: RunningSimulator, client: httpx.C
 )
 def test_rules_that_cannot_be_obeyed(simulator: RunningSimulator, rule: object) -> None:
     with pytest.raises(ValueError, match="/rules: "):
-        simulator._call("POST", "/rules", rule)
+        simulator.call("POST", "/rules", rule)
