@@ -73,7 +73,7 @@ class OpenAIImages(Carrier):
         "extra_fields": Option(
             False,
             lambda value: isinstance(value, bool),
-            "whether seed, negative_prompt, prompt_extend and watermark are understood: true or false",
+            "whether seed, negative_prompt, prompt_extend and watermark are known, true or false",
         ),
         "read_timeout_s": build_seconds_option(310.0, "the longest wait for the pictures"),
     }
