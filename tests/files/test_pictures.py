@@ -468,7 +468,7 @@ def test_broken_files_are_pictures_or_refused_and_nothing_else(format_, target):
     """Seeded noise in real files, with the PNG's checksums made right again so that it reaches the decoder."""
     dice = random.Random(f"{format_} {target}")
     clean = encode(paint((64, 48)), format_)
-    outcomes = set()
+    outcomes: set[str] = set()
     for _ in range(300):
         data = bytearray(clean)
         for _ in range(dice.randint(1, 4)):
