@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
+from django.urls import reverse_lazy
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = BASE_DIR / "var"
@@ -96,6 +98,7 @@ TRUSTED_PROXY_COUNT = read_int("TRUSTED_PROXY_COUNT", default=0)
 # Applications
 INSTALLED_APPS = [
     "unfold",  # must precede django.contrib.admin
+    "unfold.contrib.filters",
     "unfold.contrib.simple_history",
     "django.contrib.admin",
     "django.contrib.auth",
@@ -231,4 +234,70 @@ REST_FRAMEWORK = {
     "UNAUTHENTICATED_USER": None,
 }
 
-UNFOLD = {"SITE_TITLE": "Crazyrouter", "SITE_HEADER": "Crazyrouter", "SITE_SYMBOL": "imagesmode", "SHOW_HISTORY": True}
+
+def link_admin(title: str, icon: str, model: str) -> dict[str, Any]:
+    """One line of the admin's navigation, for those who may see its rows; `model` is `app.model`."""
+    app, _, name = model.partition(".")
+    return {
+        "title": title,
+        "icon": icon,
+        "link": reverse_lazy(f"admin:{app}_{name}_changelist"),
+        "permission": lambda request: request.user.has_perm(f"{app}.view_{name}"),
+    }
+
+
+UNFOLD = {
+    "SITE_TITLE": "Crazyrouter",
+    "SITE_HEADER": "Crazyrouter",
+    "SITE_SUBHEADER": "Image generation",
+    "SITE_SYMBOL": "imagesmode",
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+    "SHOW_BACK_BUTTON": True,
+    # A generation's id, a key's prefix or an account's name, from every page.
+    "COMMAND": {"search_models": ["generation.Generation", "billing.ApiKey", "billing.Account"]},
+    "SIDEBAR": {
+        "command_search": True,
+        "navigation": [
+            {
+                "title": "Catalog",
+                "items": [
+                    link_admin("Models", "imagesmode", "models_registry.imagemodel"),
+                    link_admin("Prices", "sell", "models_registry.price"),
+                    link_admin("Verification", "verified", "models_registry.verification"),
+                ],
+            },
+            {
+                "title": "Channels",
+                "items": [
+                    link_admin("Channels", "hub", "providers.channel"),
+                    link_admin("Offers", "route", "providers.offer"),
+                ],
+            },
+            {
+                "title": "Billing",
+                "items": [
+                    link_admin("Accounts", "account_balance_wallet", "billing.account"),
+                    link_admin("API keys", "key", "billing.apikey"),
+                    link_admin("Ledger", "receipt_long", "billing.ledgerentry"),
+                    link_admin("Holds", "lock_clock", "billing.hold"),
+                ],
+            },
+            {
+                "title": "Traffic",
+                "items": [
+                    link_admin("Generations", "bolt", "generation.generation"),
+                    link_admin("Stored images", "photo_library", "files.storedimage"),
+                ],
+            },
+            {
+                "title": "Administration",
+                "items": [
+                    link_admin("Users", "person", "auth.user"),
+                    link_admin("Groups", "group", "auth.group"),
+                    link_admin("Audit log", "history", "admin.logentry"),
+                ],
+            },
+        ],
+    },
+}

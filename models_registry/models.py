@@ -94,7 +94,7 @@ class ImageSize(models.Model):
 
     def clean(self) -> None:
         """Resampling keeps the aspect: a render size of another shape would distort every picture."""
-        if self.render_width and self.render_height:
+        if self.width and self.height and self.render_width and self.render_height:
             asked, rendered = self.width / self.height, self.render_width / self.render_height
             if abs(asked / rendered - 1) > 0.02:
                 raise ValidationError("the render size must have the same aspect as the public size (within 2 %)")

@@ -104,5 +104,7 @@ class Offer(models.Model):
     def clean(self) -> None:
         """An adapter speaks one shape; an offer cannot promise the other."""
         channel: Any = getattr(self, "channel", None)
-        if channel is not None and self.shape and get_adapter_class(channel.kind).shape != self.shape:
+        if channel is None or channel.kind not in kinds() or not self.shape:
+            return
+        if get_adapter_class(channel.kind).shape != self.shape:
             raise ValidationError({"shape": f"{channel.kind} is {get_adapter_class(channel.kind).shape}"})
