@@ -41,7 +41,7 @@ CASES: list[tuple[str, str, tuple[int, str, str], tuple[str, str, str]]] = [
     (PLUS, "throttle", BUSY, (REJECTED, "rate_limited", "no")),
     (TWO, "error status=500 code=InternalError", FAILED, (REJECTED, "overloaded", "no")),
     (PLUS, "failed code=InternalError.Algo", FAILED, (BROKEN, "overloaded", "no")),
-    (PLUS, "failed code=InternalError.Timeout", FAILED, (BROKEN, "overloaded", "no")),
+    (PLUS, "failed code=InternalError.Timeout", FAILED, (BROKEN, "timeout", "no")),
     (TWO, "html status=502", FAILED, (UNKNOWN, "bad_response", "unknown")),
     (PLUS, "html status=502", FAILED, (UNKNOWN, "bad_response", "unknown")),
     (TWO, "empty status=200", FAILED, (UNKNOWN, "bad_response", "unknown")),
@@ -135,7 +135,8 @@ async def test_k_of_n_are_delivered_and_only_they_are_charged(
 
 
 async def test_fanned_out_calls_fail_one_by_one(gateway: httpx.AsyncClient, simulator: RunningSimulator) -> None:
-    simulator.add_rule("failed", code="InternalError", times=1, match={"endpoint": "async"})
+    # Every rule that fits strikes, so the first of the four calls meets both, and its connection breaks.
+    simulator.add_rule("failed", code="InternalError", times=2, match={"endpoint": "async"})
     simulator.add_rule("reset", billed=True, times=1, match={"endpoint": "async"})
     response = await gateway.post(URL, json={"model": PLUS, "prompt": "cats", "n": 4})
     assert response.status_code == 200
@@ -153,8 +154,8 @@ async def test_fanned_out_calls_fail_one_by_one(gateway: httpx.AsyncClient, simu
 async def test_some_refused_and_none_delivered_is_moderation(
     gateway: httpx.AsyncClient, simulator: RunningSimulator
 ) -> None:
-    simulator.add_rule("moderation_output", times=1, match={"endpoint": "async"})
-    simulator.add_rule("failed", code="InternalError", times=1, match={"endpoint": "async"})
+    simulator.add_rule("moderation_input", times=1, match={"endpoint": "async"})
+    simulator.add_rule("failed", code="InternalError", times=2, match={"endpoint": "async"})
     response = await gateway.post(URL, json={"model": PLUS, "prompt": "cats", "n": 2})
     assert (response.status_code, response.json()["error"]["code"]) == (400, "moderation_blocked")
 
