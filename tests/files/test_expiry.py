@@ -295,7 +295,7 @@ class TestCheck:
         assert check_file_ttl() == []
 
     def test_is_registered(self):
-        assert "check_file_ttl" in [check.__name__ for check in registry.get_checks()]
+        assert "check_file_ttl" in [getattr(check, "__name__", "") for check in registry.get_checks()]
 
 
 class TestRow:
