@@ -8,6 +8,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 
 import httpx
 import pytest
@@ -52,7 +53,8 @@ def test_a_client_that_leaves_cancels_nothing(customer: Customer, simulator: Run
 
 def test_answered_at_is_recorded_after_the_answer(customer: Customer) -> None:
     with RunningServer() as server:
-        assert send_order(server, customer, "a cat").getresponse().status == 200
+        with closing(send_order(server, customer, "a cat")) as link:
+            assert link.getresponse().read().startswith(b'{"created":')
         wait_until(lambda: Generation.objects.exclude(answered_at=None).count() == 1)
     generation = Generation.objects.get()
     assert generation.answered_at is not None
@@ -62,11 +64,11 @@ def test_answered_at_is_recorded_after_the_answer(customer: Customer) -> None:
 
 def test_sigterm_lets_running_generations_end(customer: Customer, simulator: RunningSimulator) -> None:
     with RunningServer() as server:
-        link = send_order(server, customer, "a cat [[sim: latency seconds=1]]")
-        wait_until(lambda: simulator.totals()["submissions"] == 1)
-        assert server.process is not None
-        server.process.terminate()
-        assert link.getresponse().status == 200
+        with closing(send_order(server, customer, "a cat [[sim: latency seconds=1]]")) as link:
+            wait_until(lambda: simulator.totals()["submissions"] == 1)
+            assert server.process is not None
+            server.process.terminate()
+            assert link.getresponse().status == 200
         server.process.wait(20)
     assert count_rows()["charges"] == 1
     assert read_violations() == []
