@@ -171,7 +171,7 @@ async def test_silence_ends_at_the_read_timeout():
         assert len(upstream.received) == 1
 
 
-async def drip(_: Received, writer: asyncio.StreamWriter) -> None:
+async def drip(request: Received, writer: asyncio.StreamWriter) -> None:
     writer.write(build_reply(b" " * 1000)[:-1000])
     for _ in range(1000):
         writer.write(b" ")
