@@ -237,9 +237,7 @@ def close_holds(
     rows = []
     for hold in holds:
         captured = sum(charge.unit_price_micros for charge in wanted[hold.reference].charges)
-        rows.append(
-            {"reference": hold.reference, "state": "settled" if captured else "released", "captured": captured}
-        )
+        rows.append({"reference": hold.reference, "state": "settled" if captured else "released", "captured": captured})
     won = {reference for (reference,) in CLOSE_HOLDS.run(connection, rows)} if rows else set()
     return [hold for hold in holds if hold.reference in won]
 
@@ -291,13 +289,21 @@ def append_entries(
     ]
     rows: list[dict[str, Any]] = []
     for account_id, balance, sequence in MOVE_ACCOUNTS.run(connection, moves):
-        for entry in reversed(entries.get(account_id, ())):
-            rows.append(entry | {"account_id": account_id, "sequence": sequence, "balance_after_micros": balance})
-            balance -= entry["amount_micros"]
-            sequence -= 1
+        rows += number_entries(entries.get(account_id, []), account_id, balance, sequence)
     if rows:
-        rows.reverse()
         INSERT_ENTRIES.run(connection, rows)
+
+
+def number_entries(
+    entries: Sequence[dict[str, Any]], account_id: int, balance: int, sequence: int
+) -> list[dict[str, Any]]:
+    """Rows of one account, counted back from the balance and sequence after its last entry."""
+    rows = []
+    for entry in reversed(entries):
+        rows.append(entry | {"account_id": account_id, "sequence": sequence, "balance_after_micros": balance})
+        balance -= entry["amount_micros"]
+        sequence -= 1
+    return rows[::-1]
 
 
 def release(connection: BaseDatabaseWrapper, references: Iterable[str]) -> None:

@@ -19,9 +19,9 @@ class Account(models.Model):
     balance_micros = models.BigIntegerField(default=0, editable=False)
     held_micros = models.BigIntegerField(default=0, editable=False)
     credit_limit_micros = models.BigIntegerField(default=0, help_text="How far below zero the account may go.")
-    sequence = models.BigIntegerField(default=0, editable=False, help_text="Number of the account's last ledger entry.")
+    sequence = models.BigIntegerField(default=0, editable=False, help_text="Number of the last ledger entry.")
     time_zone = models.CharField(max_length=64, default="Asia/Shanghai")
-    closed_until = models.DateTimeField(null=True, blank=True, editable=False, help_text="End of the last closed month.")
+    closed_until = models.DateTimeField(null=True, blank=True, editable=False, help_text="End of the last closed month")
     note = models.TextField(blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 

@@ -9,12 +9,13 @@ a table (`jsonb_to_recordset`, `json_each`): constant statement text, one parame
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 import orjson
-from django.db import connections, transaction
+from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import RunPython
 
@@ -29,7 +30,8 @@ def is_postgresql(connection: BaseDatabaseWrapper) -> bool:
 @lru_cache(maxsize=256)
 def render_rows(vendor: str, columns: tuple[tuple[str, str], ...]) -> str:
     """The `FROM` item, aliased `r`, that reads one `%s` JSON array of objects with these (name, type) columns."""
-    assert all(kind in TYPES for _, kind in columns), columns
+    if unknown := {kind for _, kind in columns} - TYPES:
+        raise ValueError(f"no JSON column can be of type {unknown}")
     if vendor == "postgresql":
         return "jsonb_to_recordset(%s::jsonb) AS r(" + ", ".join(f'"{name}" {kind}' for name, kind in columns) + ")"
     # `->>` gives JSON text for objects, which is how SQLite stores JSON anyway.
@@ -93,41 +95,29 @@ def lock_rows(connection: BaseDatabaseWrapper, table: str, ids: Sequence[int]) -
             )
 
 
-def open_read_only_snapshot(alias: str = "default") -> transaction.Atomic:
-    """A transaction that sees one moment of the database and cannot write."""
-    return ReadOnlySnapshot(alias)
+@contextmanager
+def open_read_only_snapshot(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """A transaction that sees one moment of the database and cannot write; it stops no writer.
 
-
-class ReadOnlySnapshot(transaction.Atomic):
-    """REPEATABLE READ READ ONLY on PostgreSQL; on SQLite a deferred transaction with writes refused.
-
-    SQLite's ordinary connection begins IMMEDIATE and would stop every writer while it reads.
+    REPEATABLE READ READ ONLY on PostgreSQL. SQLite's ordinary transactions begin IMMEDIATE and would hold every
+    writer up while this one reads, so this one is deferred, and writes are refused.
     """
-
-    def __init__(self, alias: str) -> None:
-        super().__init__(using=alias, savepoint=False, durable=False)
-
-    def __enter__(self) -> None:
-        connection = connections[self.using]
-        if is_postgresql(connection):
-            super().__enter__()
-            with connection.cursor() as cursor:
-                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            return
-        connection.ensure_connection()
-        self._mode = connection.transaction_mode  # type: ignore[attr-defined]
-        connection.transaction_mode = "DEFERRED"  # type: ignore[attr-defined]
-        with connection.cursor() as cursor:
-            cursor.execute("PRAGMA query_only = ON")
-        super().__enter__()
-
-    def __exit__(self, *exc_info: Any) -> None:
-        super().__exit__(*exc_info)
-        connection = connections[self.using]
-        if not is_postgresql(connection):
-            connection.transaction_mode = self._mode  # type: ignore[attr-defined]
-            with connection.cursor() as cursor:
-                cursor.execute("PRAGMA query_only = OFF")
+    connection.ensure_connection()
+    if is_postgresql(connection):
+        with transaction.atomic(using=connection.alias, savepoint=False), connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            yield
+        return
+    mode = connection.transaction_mode  # type: ignore[attr-defined]
+    connection.transaction_mode = "DEFERRED"  # type: ignore[attr-defined]
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA query_only = ON")
+        try:
+            with transaction.atomic(using=connection.alias, savepoint=False):
+                yield
+        finally:
+            cursor.execute("PRAGMA query_only = OFF")
+            connection.transaction_mode = mode  # type: ignore[attr-defined]
 
 
 def make_append_only(table: str) -> RunPython:
@@ -164,4 +154,3 @@ def render_append_only(vendor: str, table: str) -> list[str]:
         for verb, scope in (("update", "ROW"), ("delete", "ROW"), ("truncate", "STATEMENT"))
     ]
     return [refuse, *triggers]
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -34,7 +34,7 @@ def django_db_setup(
 ) -> Iterator[None]:
     """Always make the test database: pytest-django would only do so for its own marks and fixtures."""
     with django_db_blocker.unblock():
-        made = setup_databases(verbosity=0, interactive=False, aliases={"default"})
+        made = setup_databases(verbosity=0, interactive=False, aliases={"default": None})
     yield
     with django_db_blocker.unblock():
         teardown_databases(made, verbosity=0)
@@ -74,7 +74,7 @@ async def gateway(customer: Customer) -> AsyncIterator[httpx.AsyncClient]:
     from crazyrouter.asgi import application
     from crazyrouter.generation.runtime import close_runtime
 
-    transport = httpx.ASGITransport(app=application, raise_app_exceptions=True)
+    transport = httpx.ASGITransport(app=cast("Any", application), raise_app_exceptions=True)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=customer.headers) as client:
         yield client
     await close_runtime()

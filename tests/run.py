@@ -46,6 +46,8 @@ def main(arguments: list[str]) -> int:
     workers = [] if any(argument.startswith("-n") for argument in rest) else WORKERS
     codes = []
     started = time.monotonic()
+    scratch = tempfile.TemporaryDirectory(prefix="crazyrouter-test-")
+    os.environ["CRAZYROUTER_TEST_SCRATCH"] = scratch.name
     if "--sqlite" in halves:
         print("== SQLite: every test", flush=True)
         codes.append(run_pytest([*workers, *rest], {}))
@@ -53,6 +55,7 @@ def main(arguments: list[str]) -> int:
         print("== PostgreSQL: what touches the database", flush=True)
         with run_postgresql() as extra:
             codes.append(run_pytest([*workers, "-m", "database", *rest], extra))
+    scratch.cleanup()
     print(f"== {time.monotonic() - started:.0f} s", flush=True)
     # With a selection, one half may find nothing to run; both finding nothing is an error.
     if all(code == NO_TESTS for code in codes):

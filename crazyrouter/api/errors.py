@@ -1,6 +1,6 @@
 """Every error a customer can get: status, type, code, words, and whether to try again. The only place of HTTP codes.
 
-    ApiError        raised anywhere in the API; becomes `{"error": {message, type, param, code}}`
+ApiError        raised anywhere in the API; becomes `{"error": {message, type, param, code}}`
 """
 
 from __future__ import annotations
@@ -64,15 +64,11 @@ KINDS: Mapping[str, Kind] = {
         429, "rate_limit_error", "The model is at capacity. Nothing was charged. Please try again.", retry_after=10
     ),
     "server_error": Kind(500, "server_error", "The server had an error. Please try again."),
-    Failure.UPSTREAM: Kind(
-        502, UPSTREAM, "The image could not be generated. Nothing was charged.", may_retry=False
-    ),
+    Failure.UPSTREAM: Kind(502, UPSTREAM, "The image could not be generated. Nothing was charged.", may_retry=False),
     Failure.NO_CHANNEL: Kind(
         503, UNAVAILABLE, "The model cannot be served right now. Nothing was charged.", retry_after=10
     ),
-    Failure.STORAGE: Kind(
-        503, UNAVAILABLE, "The image could not be stored. Nothing was charged.", may_retry=False
-    ),
+    Failure.STORAGE: Kind(503, UNAVAILABLE, "The image could not be stored. Nothing was charged.", may_retry=False),
     "model_unavailable": Kind(503, UNAVAILABLE, "The model is not on sale right now.", retry_after=60),
     "service_unavailable": Kind(503, UNAVAILABLE, "The service is temporarily unavailable.", retry_after=5),
     Failure.TIMEOUT: Kind(

@@ -23,6 +23,9 @@ from crazyrouter.api.errors import ApiError, render_error
 logger = logging.getLogger(__name__)
 
 
+MALFORMED = ApiError("invalid_value", "The request is malformed.")
+
+
 class BodyTooLarge(Exception):
     """More than MAX_BODY_BYTES; reading stopped there."""
 
@@ -42,8 +45,9 @@ class LeanHandler(ASGIHandler):
             limit = f"The request body is larger than {settings.MAX_BODY_BYTES} bytes."
             await self.send_response(render_error(ApiError("request_too_large", limit)), send)
             return
-        request, broken = self.create_request(scope, body)
-        response = await self.answer(request) if request is not None else broken
+        request, _ = self.create_request(scope, body)
+        # Django would say in HTML why a request cannot even be built.
+        response = await self.answer(request) if request is not None else render_error(MALFORMED)
         # A server takes what is sent to a client that has left without a word, so it is asked first.
         if is_gone(receive):
             return
@@ -61,7 +65,7 @@ class LeanHandler(ASGIHandler):
         except Http404:
             return render_error(ApiError("unknown_url"))
         except (BadRequest, SuspiciousOperation, DisallowedHost):
-            return render_error(ApiError("invalid_value", "The request is malformed."))
+            return render_error(MALFORMED)
         except asyncio.CancelledError:
             raise
         except Exception:

@@ -24,7 +24,9 @@ class Refusing(serializers.Field):
         raise ApiError(code, message, param=self.field_name)
 
     def refuse_type(self, expected: str, data: Any) -> None:
-        self.refuse("invalid_type", f"Invalid type for '{self.field_name}': expected {expected}, got {name_type(data)}.")
+        self.refuse(
+            "invalid_type", f"Invalid type for '{self.field_name}': expected {expected}, got {name_type(data)}."
+        )
 
     def validate_empty_values(self, data: Any) -> tuple[bool, Any]:
         if data is empty and self.required:
@@ -114,7 +116,9 @@ class Nothing(Refusing):
     def to_internal_value(self, data: Any) -> Any:
         if not any(type(data) is type(value) and data == value for value in self.values):
             supported = ", ".join(repr(value) for value in self.values)
-            self.refuse("invalid_value", f"'{self.field_name}' is not supported here: leave it out or send {supported}.")
+            self.refuse(
+                "invalid_value", f"'{self.field_name}' is not supported here: leave it out or send {supported}."
+            )
         return data
 
 
@@ -132,7 +136,7 @@ class GenerationRequest(serializers.Serializer):
     watermark = Flag(required=False)
     user = Text(longest=LONGEST_USER, required=False)
     quality = Nothing(values=("auto", "standard"))
-    style = Nothing(values=("auto", "standard"))
+    style = Nothing(values=("auto", "standard"))  # type: ignore[assignment]
     background = Nothing(values=("auto",))
     moderation = Nothing(values=("auto",))
     output_format = Nothing(values=("png",))
@@ -153,7 +157,7 @@ def validate_request(body: Any) -> Mapping[str, Any]:
         if name not in KNOWN:
             raise ApiError("unknown_parameter", f"Unknown parameter: '{name[:64]}'.", param=name[:64])
     present = {name: value for name, value in body.items() if value is not None}
-    return SHARED.run_validation(present)  # type: ignore[no-any-return]
+    return SHARED.run_validation(present)
 
 
 def name_type(data: Any) -> str:

@@ -57,7 +57,7 @@ class PublicView(APIView):
             raise ApiError(
                 "method_not_allowed", f"Use {' or '.join(allowed)} here.", headers={"Allow": ", ".join(allowed)}
             )
-        return handler  # type: ignore[no-any-return]
+        return handler
 
 
 class GenerationsView(PublicView):

@@ -18,20 +18,18 @@ from django.conf import settings
 from django.db import DatabaseError, IntegrityError
 
 from billing.ledger import Verdict
-from crazyrouter.generation.journal import (
+from crazyrouter.files.errors import StorageError
+from crazyrouter.files.store import touch_pictures
+from crazyrouter.generation.journal.attempts import (
     Acceptance,
-    Finish,
     Grant,
-    Opening,
     accept_attempts,
     end_attempts,
-    finish_generations,
-    give_back_leases,
     grant_attempts,
-    open_generations,
-    record_answers,
-    refresh_leases,
 )
+from crazyrouter.generation.journal.finishing import Finish, finish_generations
+from crazyrouter.generation.journal.leases import give_back_leases, record_answers, refresh_leases
+from crazyrouter.generation.journal.opening import Opening, open_generations
 from crazyrouter.generation.lane import Lane
 from crazyrouter.generation.models import Generation
 from crazyrouter.generation.order import Call, CallResult, Order, Outcome
@@ -46,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 #: How long a finish is tried again while the database is away; then its lease runs out and recovery has it.
 FINISH_PATIENCE_S = 60.0
+#: Pictures that no row names are swept after an hour; those that wait for the rest of their generation are kept.
+TOUCH_EVERY_S = 900.0
 
 
 class Engine:
@@ -58,6 +58,8 @@ class Engine:
         self._transport = transport
         self._running: set[asyncio.Task[Outcome]] = set()
         self._leases: asyncio.Task[None] | None = None
+        self._unbooked: set[str] = set()
+        self._touched_at = time.monotonic()
 
     @property
     def in_flight(self) -> int:
@@ -106,6 +108,16 @@ class Engine:
                     await self._lane.write(refresh_leases, self.owner)
                 except DatabaseError:
                     logger.exception("leases were not refreshed")
+            if time.monotonic() - self._touched_at > TOUCH_EVERY_S:
+                await self._keep_unbooked()
+
+    async def _keep_unbooked(self) -> None:
+        """Tell the sweep that pictures of running generations are no orphans."""
+        self._touched_at = time.monotonic()
+        try:
+            await touch_pictures(list(self._unbooked))
+        except StorageError:
+            logger.exception("pictures that wait to be booked could not be touched")
 
     # --- one generation ---
 
@@ -118,7 +130,10 @@ class Engine:
         calls = plan_calls(tuple(range(order.n)), order.candidates, numbers)
         await self._open(order, calls)
         results = await self._serve_all(order, calls, numbers, deadline)
-        await self._finish(order, results)
+        try:
+            await self._finish(order, results)
+        finally:
+            self._unbooked.difference_update(list_names(results))
         return make_outcome(order, results, created)
 
     async def _open(self, order: Order, calls: tuple[Call, ...]) -> None:
@@ -150,6 +165,7 @@ class Engine:
             deadline=deadline,
             on_accepted=lambda pending: self._accept(order, call, pending),
         )
+        self._unbooked.update(list_names([result]))
         rest = choose_next(call, result)
         if not rest or time.monotonic() >= deadline:
             return [result]
@@ -163,9 +179,7 @@ class Engine:
         return [result, *await self._serve_all(order, further, numbers, deadline)]
 
     async def _accept(self, order: Order, call: Call, pending: Pending) -> None:
-        await self._lane.write(
-            accept_attempts, Acceptance(order.id, call.number, pending.task_id, pending.upstream_id)
-        )
+        await self._lane.write(accept_attempts, Acceptance(order.id, call.number, pending.task_id, pending.upstream_id))
 
     async def _finish(self, order: Order, results: Sequence[CallResult]) -> None:
         """Book it. A database that is away is waited for: the pictures are stored and the upstream has charged."""
@@ -191,8 +205,7 @@ def plan_calls(
     """Fan the slots out over as many calls as the first candidate needs."""
     size = candidates[0].max_n
     return tuple(
-        Call(next(numbers), slots[start : start + size], candidates, paid_tries)
-        for start in range(0, len(slots), size)
+        Call(next(numbers), slots[start : start + size], candidates, paid_tries) for start in range(0, len(slots), size)
     )
 
 
@@ -216,6 +229,10 @@ def is_free(result: CallResult) -> bool:
 
 def count_paid_tries(call: Call, result: CallResult) -> int:
     return call.paid_tries + (0 if is_free(result) else 1)
+
+
+def list_names(results: Sequence[CallResult]) -> list[str]:
+    return [picture.name for result in results for picture in result.pictures]
 
 
 def merge_rewrites(results: Sequence[CallResult]) -> dict[int, str]:

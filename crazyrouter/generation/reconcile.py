@@ -105,7 +105,7 @@ RULES = (
 
 def check_books(*, files: bool = False) -> Iterator[Violation]:
     """Every violation and notice, from one read-only snapshot of the database. `files` also looks at the bytes."""
-    with open_read_only_snapshot():
+    with open_read_only_snapshot(connection):
         yield from check_ledger(connection)
         for rule in RULES:
             yield from rule.check(connection)

@@ -52,7 +52,7 @@ def start_runtime() -> Runtime:
     return Runtime(reader, lane, transport, Snapshot(reader), Engine(lane=lane, reader=reader, transport=transport))
 
 
-async def close_runtime() -> None:
+async def close_runtime(*, patience_s: float = STOP_PATIENCE_S) -> None:
     runtime = _runtimes.pop(asyncio.get_running_loop(), None)
     if runtime is not None:
-        await runtime.close()
+        await runtime.close(patience_s=patience_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,19 +12,24 @@ from typing import Any
 
 import orjson
 from django.conf import settings
+from django.db import DatabaseError
 
 from crazyrouter.files.errors import PictureRefused, StorageUnavailable
 from crazyrouter.files.pictures import MAX_BYTES
 from crazyrouter.files.store import StoredPicture, store_picture
 from crazyrouter.generation.anonymity import keep_revised_prompt
+from crazyrouter.generation.lane import LaneClosed
 from crazyrouter.generation.models import Attempt
 from crazyrouter.generation.order import Call, CallResult, Failure, Order
 from crazyrouter.generation.outcomes import STORAGE_CODE
 from providers import credentials
 from providers.adapters import get_adapter_class
 from providers.contract import Adapter, Billed, Code, Done, Pending, PollFailed, ProviderError, RemoteImage, Scope
+from providers.credentials import CredentialUnreadable
 from providers.routing import Route
 from providers.transport import FetchFailed, Transport
+
+logger = logging.getLogger(__name__)
 
 #: One download, in seconds; a failed one is tried again.
 FETCH_TIMEOUT_S = 60.0
@@ -62,9 +68,16 @@ async def make_call(
 
     try:
         done = await order_images(transport, order, call, note_acceptance)
+        return await collect(transport, order, call, done, deadline=deadline)
     except ProviderError as error:
         return CallResult(call.number, name_end(error, accepted=accepted), failures=(describe(error),))
-    return await collect(transport, order, call, done, deadline=deadline)
+    except (DatabaseError, LaneClosed):
+        raise
+    except Exception as error:
+        # A fault of an adapter or of ours must not leave the money held: what was sent is not known.
+        logger.exception("call %s of %s broke", call.number, order.id)
+        broken = Failure(Code.BAD_RESPONSE, Billed.UNKNOWN, Scope.OFFER, f"internal: {type(error).__name__}")
+        return CallResult(call.number, Attempt.State.UNKNOWN, failures=(broken,))
 
 
 def name_end(error: ProviderError, *, accepted: bool) -> str:
@@ -83,7 +96,11 @@ def describe(error: ProviderError) -> Failure:
 async def order_images(transport: Transport, order: Order, call: Call, on_accepted: OnAccepted) -> Done:
     """The carrier's pictures. Raises ProviderError, also when its time horizon passes without an answer."""
     route = call.route
-    adapter = make_adapter(transport, route.kind, route.ciphertext, route.base_url, route.options)
+    try:
+        adapter = make_adapter(transport, route.kind, route.ciphertext, route.base_url, route.options)
+    except (CredentialUnreadable, LookupError, ValueError) as error:
+        detail = f"the channel cannot be used as it is configured: {error}"
+        raise ProviderError(Code.AUTH, billed=Billed.NO, scope=Scope.CHANNEL, detail=detail) from error
     started = time.monotonic()
     try:
         async with asyncio.timeout(settings.SYNC_HORIZON_S):
@@ -135,9 +152,7 @@ async def collect(transport: Transport, order: Order, call: Call, done: Done, *,
     )
 
 
-def read_rewrites(
-    route: Route, pairs: Sequence[tuple[int, RemoteImage]], delivered: set[int]
-) -> dict[int, str]:
+def read_rewrites(route: Route, pairs: Sequence[tuple[int, RemoteImage]], delivered: set[int]) -> dict[int, str]:
     """Rewritten prompts of delivered pictures, where the adapter vouches for them and they name no carrier."""
     if not get_adapter_class(route.kind).faithful_rewrite:
         return {}
@@ -151,9 +166,7 @@ async def bring_in(
     """One picture from the carrier into our store. What fails here the upstream has charged for."""
     try:
         raw: bytes | str = image.b64 if image.b64 is not None else await fetch(transport, image.url or "", deadline)
-        return await store_picture(
-            raw, asked=order.render_size, target=order.size, generation_id=order.id, slot=slot
-        )
+        return await store_picture(raw, asked=order.render_size, target=order.size, generation_id=order.id, slot=slot)
     except FetchFailed as error:
         return Failure(Code.BAD_RESPONSE, Billed.YES, Scope.OFFER, f"not downloaded: {error}")
     except PictureRefused as error:

@@ -113,7 +113,9 @@ async def test_nothing_is_written_or_sent_for_refused_requests(
     assert simulator.totals()["submissions"] == 0
 
 
-@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Bearer sk-cr-nobody-x", "Basic abc", "Bearer " + "x" * 999])
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", "Bearer ", "Bearer sk-cr-nobody-x", "Basic abc", "Bearer " + "x" * 999]
+)
 async def test_every_bad_key_gets_the_same_words(gateway: httpx.AsyncClient, header: str) -> None:
     error = read_error(await gateway.post(URL, json=GOOD, headers={"Authorization": header}), 401)
     assert (error["type"], error["code"]) == ("authentication_error", "invalid_api_key")

@@ -1,5 +1,6 @@
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
@@ -63,7 +64,7 @@ def test_a_delivered_image_is_charged_and_the_rest_released(db: None) -> None:
     )
     assert Hold.objects.values_list("state", "captured_micros").get() == ("settled", 400_000)
     assert ApiKey.objects.get(pk=customer.key_id).spent_micros == 400_000
-    assert [v for v in check_ledger(connection)] == []
+    assert list(check_ledger(connection)) == []
 
 
 def test_settling_again_books_nothing(db: None) -> None:
@@ -130,12 +131,12 @@ def test_many_settlements_of_one_account_are_numbered_without_a_gap(db: None) ->
     finish(*[Settlement(f"gen_{i}", (charge(0), charge(1))) for i in range(5)])
     assert list(LedgerEntry.objects.order_by("sequence").values_list("sequence", flat=True)) == list(range(1, 12))
     assert read(customer) == (8_000_000, 0, 8_000_000)
-    assert [v for v in check_ledger(connection)] == []
+    assert list(check_ledger(connection)) == []
 
 
 def test_a_charge_in_a_closed_month_is_booked_when_the_next_one_begins(db: None) -> None:
     customer = open_customer(micros=1_000_000)
-    closed = timezone.now() + timezone.timedelta(days=1)
+    closed = timezone.now() + timedelta(days=1)
     Account.objects.update(closed_until=closed)
     hold(customer, ("gen_a", 200_000))
     finish(Settlement("gen_a", (charge(),)))
@@ -184,7 +185,7 @@ def test_constraints_hold_without_the_code(db: None) -> None:
         Hold.objects.update(captured_micros=2)
 
 
-def in_threads(count: int, work: Callable[[int], None]) -> None:
+def in_threads(count: int, work: Callable[[int], object]) -> None:
     """Run with real connections, started together."""
     barrier = threading.Barrier(count)
     errors: list[BaseException] = []
@@ -220,16 +221,14 @@ def test_racing_settlements_of_one_hold_charge_once(database: None) -> None:
     in_threads(8, lambda number: finish(Settlement("gen_a", (charge(0), charge(1)))))
     assert read(customer) == (1_600_000, 0, 1_600_000)
     assert LedgerEntry.objects.filter(kind="charge").count() == 2
-    assert [v for v in check_ledger(connection)] == []
+    assert list(check_ledger(connection)) == []
 
 
 def test_racing_top_ups_of_one_reference_book_once(database: None) -> None:
     customer = open_customer(micros=0)
     in_threads(
         8,
-        lambda number: (
-            top_up(customer.account, amount_micros=1_000_000, reference="same", memo="", actor="x") and None
-        ),
+        lambda number: top_up(customer.account, amount_micros=1_000_000, reference="same", memo="", actor="x") and None,
     )
     assert read(customer)[0] == 1_000_000
 
@@ -247,4 +246,4 @@ def test_batches_over_the_same_accounts_in_any_order_do_not_deadlock(database: N
 
     in_threads(6, work)
     assert Hold.objects.count() == 6 * 5 * 6
-    assert [v for v in check_ledger(connection)] == []
+    assert list(check_ledger(connection)) == []

@@ -112,7 +112,8 @@ async def test_what_is_no_failure(
     if fault.startswith("poll_"):
         # The first poll fails; only the second says how the task is.
         name, _, options = fault.partition(" ")
-        simulator.add_rule(name, times=1, **dict(option.split("=") for option in options.split()))
+        given: dict[str, Any] = dict(option.split("=") for option in options.split())
+        simulator.add_rule(name, times=1, **given)
         fault = ""
     prompt = f"a cat [[sim: {fault}]]" if fault else "a cat"
     response = await gateway.post(URL, json={"model": model, "prompt": prompt, "size": "1024x1024"})

@@ -119,9 +119,9 @@ def test_each_error_class(client: openai.OpenAI, server: RunningServer, customer
 def test_the_sdk_does_not_buy_again_by_itself(
     server: RunningServer, customer: Customer, simulator: RunningSimulator
 ) -> None:
-    with openai.OpenAI(base_url=f"{server.base_url}/v1", api_key=customer.secret) as sdk:
-        with pytest.raises(openai.InternalServerError):
-            sdk.images.generate(model="qwen-image-2.0", prompt="a cat [[sim: html status=502]]", size="512x512")
+    retrying = openai.OpenAI(base_url=f"{server.base_url}/v1", api_key=customer.secret)
+    with retrying as sdk, pytest.raises(openai.InternalServerError):
+        sdk.images.generate(model="qwen-image-2.0", prompt="a cat [[sim: html status=502]]", size="512x512")
     assert simulator.totals()["submissions"] == 1
 
 

@@ -1,0 +1,167 @@
+"""Attempts: granted before their submit, accepted before their first poll, ended once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from crazyrouter.generation.order import Call, CallResult, Failure, Order
+from crazyrouter.sql import Statement
+from providers.routing import Route
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A further call of a running generation."""
+
+    order: Order
+    call: Call
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """The upstream took the call as a task; durable before the first poll."""
+
+    generation_id: str
+    number: int
+    task_id: str
+    upstream_id: str
+
+
+# Conditional on the lease: a driver that lost it starts nothing more.
+INSERT_ATTEMPTS = Statement(
+    """
+    INSERT INTO generation_attempt (generation_id, number, slots, purpose, offer_id, channel_id, credential_id,
+        base_url, upstream_model, shape, cost_micros, cost_currency, state, task_id, upstream_id, code, billed, detail,
+        images, routing, created_at)
+    SELECT r.generation_id, r.number, r.slots, 'customer', r.offer_id, r.channel_id, r.credential_id, r.base_url,
+        r.upstream_model, r.shape, r.cost_micros, r.cost_currency, 'created', '', '', '', '', '', 0, r.routing, {now}
+    FROM {rows} JOIN generation_generation g ON g.id = r.generation_id
+    WHERE g.state = 'running' AND g.lease_owner = r.owner
+    RETURNING generation_id, number
+    """,
+    generation_id="text",
+    owner="text",
+    number="integer",
+    slots="jsonb",
+    offer_id="bigint",
+    channel_id="bigint",
+    credential_id="bigint",
+    base_url="text",
+    upstream_model="text",
+    shape="text",
+    cost_micros="bigint",
+    cost_currency="text",
+    routing="jsonb",
+)
+
+
+def make_attempt_row(order: Order, call: Call, owner: str) -> dict[str, Any]:
+    route = call.route
+    return {
+        "generation_id": order.id,
+        "owner": owner,
+        "number": call.number,
+        "slots": call.slots,
+        "offer_id": route.offer_id,
+        "channel_id": route.channel_id,
+        "credential_id": route.credential_id,
+        "base_url": route.base_url,
+        "upstream_model": route.upstream_model,
+        "shape": route.shape,
+        "cost_micros": route.cost_micros,
+        "cost_currency": route.cost_currency,
+        "routing": describe_choice(call.candidates),
+    }
+
+
+def describe_choice(candidates: Sequence[Route]) -> dict[str, Any]:
+    """What an operator reads later: who else could have served it, in the order drawn."""
+    return {"candidates": [{"offer": route.offer_id, "channel": route.channel_name} for route in candidates]}
+
+
+def grant_attempts(connection: BaseDatabaseWrapper, items: Sequence[Grant]) -> list[bool]:
+    """Write a further attempt for each item; False means that the lease is lost: submit nothing."""
+    rows = [make_attempt_row(item.order, item.call, item.owner) for item in items]
+    written = set(INSERT_ATTEMPTS.run(connection, rows))
+    return [(item.order.id, item.call.number) in written for item in items]
+
+
+ACCEPT_ATTEMPTS = Statement(
+    """
+    UPDATE generation_attempt
+    SET state = 'accepted', task_id = r.task_id, upstream_id = r.upstream_id, accepted_at = {now}
+    FROM {rows}
+    WHERE generation_attempt.generation_id = r.generation_id AND generation_attempt.number = r.number
+      AND generation_attempt.state = 'created'
+    """,
+    generation_id="text",
+    number="integer",
+    task_id="text",
+    upstream_id="text",
+)
+
+
+def accept_attempts(connection: BaseDatabaseWrapper, items: Sequence[Acceptance]) -> list[None]:
+    """Store the task ids."""
+    ACCEPT_ATTEMPTS.run(
+        connection,
+        [
+            {
+                "generation_id": item.generation_id,
+                "number": item.number,
+                "task_id": item.task_id[:128],
+                "upstream_id": item.upstream_id[:128],
+            }
+            for item in items
+        ],
+    )
+    return [None] * len(items)
+
+
+END_ATTEMPTS = Statement(
+    """
+    UPDATE generation_attempt
+    SET state = r.state, code = r.code, billed = r.billed, detail = r.detail, images = r.images,
+        upstream_id = CASE WHEN r.upstream_id = '' THEN generation_attempt.upstream_id ELSE r.upstream_id END,
+        ended_at = {now}
+    FROM {rows}
+    WHERE generation_attempt.generation_id = r.generation_id AND generation_attempt.number = r.number
+      AND generation_attempt.state IN ('created', 'accepted')
+    """,
+    generation_id="text",
+    number="integer",
+    state="text",
+    code="text",
+    billed="text",
+    detail="text",
+    images="integer",
+    upstream_id="text",
+)
+
+
+def end_attempts(connection: BaseDatabaseWrapper, items: Sequence[tuple[str, CallResult]]) -> list[None]:
+    """Record how calls ended whose generation goes on."""
+    END_ATTEMPTS.run(connection, [make_end_row(generation_id, result) for generation_id, result in items])
+    return [None] * len(items)
+
+
+NOTHING = Failure("", "", "")
+
+
+def make_end_row(generation_id: str, result: CallResult) -> dict[str, Any]:
+    failure = result.failures[0] if result.failures else NOTHING
+    return {
+        "generation_id": generation_id,
+        "number": result.number,
+        "state": result.state,
+        "code": failure.code,
+        "billed": failure.billed,
+        "detail": failure.detail[:300],
+        "images": len(result.pictures),
+        "upstream_id": (failure.upstream_id or result.upstream_id)[:128],
+    }

@@ -1,0 +1,142 @@
+"""Finish generations: images booked and charged, the rest of the hold released, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from billing.ledger import Charge, Settlement, settle
+from crazyrouter.files.store import StoredPicture
+from crazyrouter.generation.journal.attempts import END_ATTEMPTS, make_end_row
+from crazyrouter.generation.order import CallResult, Order
+from crazyrouter.sql import Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The end of a generation: what was stored is charged, the rest of the hold released."""
+
+    order: Order
+    owner: str
+    failure: str
+    results: tuple[CallResult, ...]
+    revised_prompts: dict[int, str]
+
+    @property
+    def account_id(self) -> int:
+        return self.order.account_id
+
+
+CLOSE_GENERATIONS = Statement(
+    """
+    UPDATE generation_generation
+    SET state = r.state, failure = r.failure, delivered = r.delivered, revised_prompts = r.revised_prompts,
+        finished_at = {now}
+    FROM {rows}
+    WHERE generation_generation.id = r.id AND generation_generation.state = 'running'
+      AND generation_generation.lease_owner = r.owner
+    RETURNING generation_generation.id
+    """,
+    id="text",
+    owner="text",
+    state="text",
+    failure="text",
+    delivered="integer",
+    revised_prompts="jsonb",
+)
+
+INSERT_IMAGES = Statement(
+    """
+    INSERT INTO files_storedimage (name, generation_id, slot, width, height, bytes, sha256, created_at, expires_at)
+    SELECT r.name, r.generation_id, r.slot, r.width, r.height, r.bytes, r.sha256, {now}, {later:r.ttl_s} FROM {rows}
+    """,
+    name="text",
+    generation_id="text",
+    slot="integer",
+    width="integer",
+    height="integer",
+    bytes="bigint",
+    sha256="text",
+    ttl_s="float8",
+)
+
+READ_FINISHED = Statement(
+    """
+    SELECT g.id FROM generation_generation g, {rows}
+    WHERE g.id = r.id AND g.lease_owner = r.owner AND g.state <> 'running'
+    """,
+    id="text",
+    owner="text",
+)
+
+
+def finish_generations(connection: BaseDatabaseWrapper, items: Sequence[Finish]) -> list[bool]:
+    """End each generation, book its images, charge them and release the rest, all in one transaction.
+
+    False means that somebody else finished it or holds its lease: nothing of ours was written.
+    """
+    won = {generation_id for (generation_id,) in CLOSE_GENERATIONS.run(connection, [make_close_row(i) for i in items])}
+    winners = [item for item in items if item.order.id in won]
+    images = [make_image_row(item.order.id, picture) for item in winners for picture in list_pictures(item)]
+    if images:
+        INSERT_IMAGES.run(connection, images)
+    ends = [make_end_row(item.order.id, result) for item in winners for result in item.results]
+    if ends:
+        END_ATTEMPTS.run(connection, ends)
+    settle(connection, [make_settlement(item) for item in winners])
+    if len(won) < len(items):
+        # A finish that is run again after a lost connection may find its own earlier commit.
+        rows = [{"id": item.order.id, "owner": item.owner} for item in items if item.order.id not in won]
+        won |= {generation_id for (generation_id,) in READ_FINISHED.run(connection, rows)}
+    return [item.order.id in won for item in items]
+
+
+def list_pictures(item: Finish) -> list[StoredPicture]:
+    return [picture for result in item.results for picture in result.pictures]
+
+
+def make_close_row(item: Finish) -> dict[str, Any]:
+    delivered = len(list_pictures(item))
+    return {
+        "id": item.order.id,
+        "owner": item.owner,
+        "state": "succeeded" if delivered else "failed",
+        "failure": item.failure,
+        "delivered": delivered,
+        "revised_prompts": {str(slot): text for slot, text in item.revised_prompts.items()} or None,
+    }
+
+
+def make_image_row(generation_id: str, picture: StoredPicture) -> dict[str, Any]:
+    return {
+        "name": picture.name,
+        "generation_id": generation_id,
+        "slot": picture.slot,
+        "width": picture.width,
+        "height": picture.height,
+        "bytes": picture.bytes,
+        "sha256": picture.sha256,
+        "ttl_s": settings.FILE_TTL_HOURS * 3600,
+    }
+
+
+def make_settlement(item: Finish) -> Settlement:
+    order = item.order
+    return Settlement(
+        order.id,
+        tuple(
+            Charge(
+                line=picture.slot,
+                unit_price_micros=order.price.amount_micros,
+                price_version=order.price.version,
+                model=order.model.name,
+                size=order.size_text,
+                key_prefix=order.key_prefix,
+            )
+            for picture in list_pictures(item)
+        ),
+    )

@@ -1,0 +1,98 @@
+"""Open generations: money held, the generation and its first attempts written, or nothing at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from billing.ledger import Reservation, Verdict, reserve
+from crazyrouter.generation.journal.attempts import INSERT_ATTEMPTS, make_attempt_row
+from crazyrouter.generation.order import Call, Order
+from crazyrouter.sql import Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """An order and its first calls, owned by this process."""
+
+    order: Order
+    calls: tuple[Call, ...]
+    owner: str
+
+    @property
+    def account_id(self) -> int:
+        return self.order.account_id
+
+
+INSERT_GENERATIONS = Statement(
+    """
+    INSERT INTO generation_generation (id, account_id, api_key_id, model_id, price_id, unit_price_micros, prompt,
+        options, width, height, render_width, render_height, n, response_format, state, failure, delivered,
+        lease_owner, lease_expires_at, deadline_at, created_at)
+    SELECT r.id, r.account_id, r.api_key_id, r.model_id, r.price_id, r.unit_price_micros, r.prompt,
+        r.options, r.width, r.height, r.render_width, r.render_height, r.n, r.response_format, 'running', '', 0,
+        r.owner, {later:r.lease_s}, {later:r.deadline_s}, {now} FROM {rows}
+    """,
+    id="text",
+    account_id="bigint",
+    api_key_id="bigint",
+    model_id="bigint",
+    price_id="bigint",
+    unit_price_micros="bigint",
+    prompt="text",
+    options="jsonb",
+    width="integer",
+    height="integer",
+    render_width="integer",
+    render_height="integer",
+    n="integer",
+    response_format="text",
+    owner="text",
+    lease_s="float8",
+    deadline_s="float8",
+)
+
+
+def open_generations(connection: BaseDatabaseWrapper, items: Sequence[Opening]) -> list[Verdict]:
+    """Reserve the money and write generation and first attempts, or nothing at all for an item that cannot pay."""
+    verdicts = reserve(
+        connection,
+        [
+            Reservation(item.order.id, item.order.account_id, item.order.api_key_id, item.order.amount_micros)
+            for item in items
+        ],
+    )
+    opened = [item for item in items if verdicts[item.order.id] is Verdict.RESERVED]
+    if opened:
+        INSERT_GENERATIONS.run(connection, [make_generation_row(item) for item in opened])
+        INSERT_ATTEMPTS.run(
+            connection, [make_attempt_row(item.order, call, item.owner) for item in opened for call in item.calls]
+        )
+    return [verdicts[item.order.id] for item in items]
+
+
+def make_generation_row(item: Opening) -> dict[str, Any]:
+    order = item.order
+    return {
+        "id": order.id,
+        "account_id": order.account_id,
+        "api_key_id": order.api_key_id,
+        "model_id": order.model.id,
+        "price_id": order.price.version,
+        "unit_price_micros": order.price.amount_micros,
+        "prompt": order.prompt,
+        "options": order.options,
+        "width": order.size[0],
+        "height": order.size[1],
+        "render_width": order.render_size[0],
+        "render_height": order.render_size[1],
+        "n": order.n,
+        "response_format": order.response_format,
+        "owner": item.owner,
+        "lease_s": settings.LEASE_S,
+        "deadline_s": settings.GENERATION_DEADLINE_S,
+    }
