@@ -40,7 +40,7 @@ class AmountField(forms.DecimalField):
         return format_money(value, "").strip() if isinstance(value, int) else value
 
     def has_changed(self, initial: Any, data: Any) -> bool:
-        return super().has_changed(self.prepare_value(initial), data)
+        return super().has_changed(None if initial is None else Decimal(initial).scaleb(-6), data)
 
     def widget_attrs(self, widget: forms.Widget) -> dict[str, Any]:
         return {**super().widget_attrs(widget), "inputmode": "decimal"}

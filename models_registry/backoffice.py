@@ -67,6 +67,9 @@ class ReadOnlyAdmin(ReadOnlyMixin, ModelAdmin):
 class ReadOnlyInline(ReadOnlyMixin, TabularInline):
     extra = 0
 
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return self.fields
+
 
 def find_object(admin: ModelAdmin, request: HttpRequest, object_id: str) -> Any:
     """The object of a page under `<object_id>/`, or 404."""

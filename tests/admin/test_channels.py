@@ -1,0 +1,337 @@
+"""Channels, credentials, offers and the swap."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from models_registry.models import ImageModel
+from providers.models import Channel, Credential, Offer
+from providers.routing import load_routes
+from providers.swap import SwapRefused, swap_offers
+from tests.admin.forms import fill_in, read_errors, read_log
+from tests.admin.world import SECRET, World, add_channel, add_offer
+
+CHANNELS, OFFERS = reverse("admin:providers_channel_changelist"), reverse("admin:providers_offer_changelist")
+
+
+def page_of(channel: Channel) -> str:
+    return reverse("admin:providers_channel_change", args=[channel.pk])
+
+
+def swap_page(offer: Offer) -> str:
+    return reverse("admin:providers_offer_swap", args=[offer.pk])
+
+
+def read_routes(model: str = "qwen-image-max") -> list[tuple[str, int, int]]:
+    return [(route.channel_name, route.priority, route.weight) for route in load_routes().get(model, ())]
+
+
+def select(client: Client, changelist: str, action: str, *rows: Any) -> None:
+    sent = {"action": action, "_selected_action": [row.pk for row in rows]}
+    assert client.post(changelist, sent).status_code == 302
+
+
+# --- credentials ---
+
+
+def test_a_secret_goes_in_and_never_comes_out(olga: Client, world: World) -> None:
+    secret = "sk-another-secret-77b1"
+    response = olga.post(page_of(world.first), fill_in(olga, page_of(world.first), secret=secret))
+    assert response.status_code == 302
+    newest, oldest = world.first.credentials.all()
+    assert (newest.reveal(), oldest.reveal()) == (secret, SECRET)
+    shown = olga.get(page_of(world.first)).content.decode()
+    assert "…77b1" in shown
+    history = olga.get(reverse("admin:providers_channel_history", args=[world.first.pk])).content.decode()
+    for text in (secret, SECRET, newest.ciphertext, oldest.ciphertext):
+        assert text not in shown
+        assert text not in history
+    assert ("olga", "Credential …77b1 appended") in read_log(world.first)
+    assert all(secret not in said for _, said in read_log(world.first))
+
+
+def test_a_form_with_an_error_does_not_give_the_secret_back(olga: Client, world: World) -> None:
+    sent = fill_in(olga, page_of(world.first), secret="sk-typed-once-1234", base_url="nonsense")
+    response = olga.post(page_of(world.first), sent)
+    assert response.status_code == 200
+    assert "sk-typed-once-1234" not in response.content.decode()
+    assert Credential.objects.count() == 2
+
+
+def test_an_empty_secret_keeps_the_credential(olga: Client, world: World) -> None:
+    assert olga.post(page_of(world.first), fill_in(olga, page_of(world.first))).status_code == 302
+    assert Credential.objects.count() == 2
+
+
+@pytest.mark.parametrize("secret", ["short", "with space inside", "with\nline-break", "ключ-на-русском"])
+def test_what_is_no_key_is_refused(olga: Client, world: World, secret: str) -> None:
+    response = olga.post(page_of(world.first), fill_in(olga, page_of(world.first), secret=secret))
+    assert "secret" in read_errors(response)
+    assert Credential.objects.count() == 2
+
+
+def test_a_credential_is_not_changed_through_its_channel(olga: Client, world: World) -> None:
+    crafted = {
+        "credentials-TOTAL_FORMS": "1",
+        "credentials-INITIAL_FORMS": "1",
+        "credentials-0-id": world.first.credentials.get().pk,
+        "credentials-0-channel": world.first.pk,
+        "credentials-0-last4": "evil",
+        "credentials-0-DELETE": "on",
+    }
+    olga.post(page_of(world.first), fill_in(olga, page_of(world.first), **crafted))
+    assert world.first.credentials.get().last4 == SECRET[-4:]
+
+
+# --- channels ---
+
+
+def test_a_channel_with_its_credential_and_offer_in_one_form(olga: Client, world: World) -> None:
+    address = reverse("admin:providers_channel_add")
+    sent = fill_in(
+        olga,
+        address,
+        name="beijing",
+        kind="dashscope_sync",
+        base_url="http://127.0.0.1:8766/api/v1",
+        secret="sk-brand-new-0001",
+        options="",
+        enabled="on",
+    )
+    offer = {
+        "offers-TOTAL_FORMS": "1",
+        "offers-0-model": world.max.pk,
+        "offers-0-upstream_model": "qwen-image-max",
+        "offers-0-shape": "sync",
+        "offers-0-priority": "-1",
+        "offers-0-weight": "1",
+        "offers-0-max_n": "1",
+        "offers-0-cost_micros": "0.31",
+        "offers-0-cost_currency": "CNY",
+        "offers-0-genuine": "on",
+        "offers-0-enabled": "on",
+    }
+    response = olga.post(address, sent | offer)
+    assert response.status_code == 302, read_errors(response)
+    channel = Channel.objects.get(name="beijing")
+    assert (channel.options, channel.offers.get().cost_micros, channel.credentials.get().reveal()) == (
+        {},
+        310_000,
+        "sk-brand-new-0001",
+    )
+    assert read_routes() == [("beijing", -1, 1), ("official", 3, 7)]
+
+
+@pytest.mark.parametrize(
+    ("typed", "complaint"),
+    [
+        ({"options": "[1]"}, "must be a JSON object"),
+        ({"options": "{"}, "Enter a valid JSON"),
+        ({"options": '{"colour": 1}'}, "colour: not an option of dashscope_sync"),
+        ({"base_url": "ftp://carrier.example"}, "the address begins with https://"),
+        ({"base_url": "https://user:pass@carrier.example"}, "a key belongs in the credential"),
+        ({"base_url": "https://carrier.example/?key=1"}, "a key belongs in the credential"),
+        ({"name": ""}, "required"),
+    ],
+)
+def test_what_no_adapter_could_use_is_refused(olga: Client, world: World, typed: Any, complaint: str) -> None:
+    response = olga.post(page_of(world.first), fill_in(olga, page_of(world.first), **typed))
+    assert complaint in read_errors(response)
+    world.first.refresh_from_db()
+    assert (world.first.options, world.first.base_url) == ({}, "http://127.0.0.1:8001/api/v1")
+
+
+def test_an_address_without_a_scheme_is_https(olga: Client, world: World) -> None:
+    olga.post(page_of(world.first), fill_in(olga, page_of(world.first), base_url="carrier.example/v1"))
+    world.first.refresh_from_db()
+    assert world.first.base_url == "https://carrier.example/v1"
+
+
+def test_a_new_channel_without_a_kind_is_an_error_on_the_page(olga: Client, world: World) -> None:
+    offer = {"offers-TOTAL_FORMS": "1", "offers-0-model": world.max.pk, "offers-0-shape": "sync"}
+    address = reverse("admin:providers_channel_add")
+    response = olga.post(address, fill_in(olga, address, name="x", kind="", **offer))
+    assert "kind" in read_errors(response)
+    assert Channel.objects.count() == 2
+
+
+def test_an_offer_of_the_wrong_shape_is_refused(olga: Client, world: World) -> None:
+    sent = fill_in(olga, page_of(world.first), **{"offers-0-shape": "async"})
+    assert "dashscope_sync is sync" in read_errors(olga.post(page_of(world.first), sent))
+
+
+def test_the_kind_stays(olga: Client, world: World) -> None:
+    olga.post(page_of(world.first), fill_in(olga, page_of(world.first), kind="openai_images"))
+    world.first.refresh_from_db()
+    assert world.first.kind == "dashscope_sync"
+
+
+def test_channels_are_disabled_and_enabled_by_name(olga: Client, world: World) -> None:
+    select(olga, CHANNELS, "disable_channels", world.first, world.second)
+    world.first.refresh_from_db()
+    assert (world.first.enabled, world.first.disabled_reason) == (False, "disabled by olga")
+    assert read_routes() == []
+    assert world.first.history.first().history_user == world.operator
+    assert read_log(world.first) == [("olga", "Disabled")]
+    select(olga, CHANNELS, "enable_channels", world.first)
+    world.first.refresh_from_db()
+    assert (world.first.enabled, world.first.disabled_reason) == (True, "")
+    assert read_routes() == [("official", 3, 7)]
+
+
+def test_disabling_again_keeps_the_first_reason(olga: Client, world: World) -> None:
+    Channel.objects.filter(pk=world.first.pk).update(enabled=False, disabled_reason="arrears")
+    select(olga, CHANNELS, "disable_channels", world.first)
+    world.first.refresh_from_db()
+    assert world.first.disabled_reason == "arrears"
+    assert read_log(world.first) == []
+
+
+def test_the_form_names_who_disabled(olga: Client, world: World) -> None:
+    sent = fill_in(olga, page_of(world.first))
+    sent.pop("enabled")
+    olga.post(page_of(world.first), sent)
+    world.first.refresh_from_db()
+    assert (world.first.enabled, world.first.disabled_reason) == (False, "disabled by olga")
+
+
+# --- offers ---
+
+
+def test_offers_are_reprioritised_in_the_list(olga: Client, world: World) -> None:
+    rows = [world.offer, world.spare]
+    sent: dict[str, Any] = {"form-TOTAL_FORMS": "2", "form-INITIAL_FORMS": "2", "_save": "Save"}
+    for index, offer in enumerate(rows):
+        sent |= {f"form-{index}-id": offer.pk, f"form-{index}-priority": "5", f"form-{index}-weight": index + 2}
+        sent[f"form-{index}-enabled"] = "on"
+    assert olga.post(OFFERS, sent).status_code == 302
+    assert read_routes() == [("official", 5, 2), ("reseller", 5, 3)]
+    for offer in rows:
+        assert offer.history.first().history_user == world.operator
+        assert len(read_log(offer)) == 1
+
+
+def test_offers_are_disabled_and_enabled(olga: Client, world: World) -> None:
+    select(olga, OFFERS, "disable_offers", world.offer, world.spare)
+    assert read_routes() == []
+    assert (read_log(world.offer), read_log(world.spare)) == ([("olga", "Disabled")], [])
+    select(olga, OFFERS, "enable_offers", world.spare)
+    assert read_routes() == [("reseller", 9, 1)]
+    assert world.spare.history.first().history_user == world.operator
+
+
+# --- the swap ---
+
+
+def test_a_swap_moves_the_traffic(olga: Client, world: World) -> None:
+    assert olga.get(swap_page(world.offer)).status_code == 200
+    assert read_routes() == [("official", 3, 7)]
+    response = olga.post(swap_page(world.offer), {"to_channel": world.second.pk})
+    assert response.headers["Location"] == reverse("admin:providers_offer_change", args=[world.spare.pk])
+    assert read_routes() == [("reseller", 3, 7)]
+    said = [("olga", "Swapped: qwen-image-max moved from official to reseller")]
+    assert (read_log(world.offer), read_log(world.spare)) == (said, said)
+    for offer in (world.offer, world.spare):
+        version = offer.history.first()
+        assert version.history_user == world.operator
+        assert version.history_change_reason == "swap: official -> reseller"
+
+
+def test_a_swap_and_back(world: World) -> None:
+    swap_offers(world.max, from_channel=world.first, to_channel=world.second)
+    swap_offers(world.max, from_channel=world.second, to_channel=world.first)
+    assert read_routes() == [("official", 3, 7)]
+    assert list(Offer.objects.order_by("id").values_list("enabled", flat=True)) == [True, False]
+
+
+def test_a_swap_leaves_other_models_alone(world: World) -> None:
+    other = ImageModel.objects.get(name="qwen-image-2.0")
+    kept = add_offer(world.first, other, priority=1)
+    swap_offers(world.max, from_channel=world.first, to_channel=world.second)
+    assert read_routes("qwen-image-2.0") == [("official", 1, 1)]
+    assert kept.history.count() == 1
+
+
+def test_every_offer_of_the_old_channel_ends_and_the_best_one_is_taken_over(world: World) -> None:
+    add_offer(world.first, world.max, upstream_model="alias", priority=1, weight=2)
+    disabled, successor = swap_offers(world.max, from_channel=world.first, to_channel=world.second)
+    assert (len(disabled), successor) == (2, world.spare)
+    assert read_routes() == [("reseller", 1, 2)]
+
+
+def refuse_disabled(world: World) -> str:
+    Channel.objects.filter(pk=world.second.pk).update(enabled=False)
+    return "reseller is disabled"
+
+
+def refuse_without_credential(world: World) -> str:
+    world.second.credentials.all().delete()
+    return "reseller has no credential"
+
+
+def refuse_without_offer(world: World) -> str:
+    world.spare.delete()
+    return "reseller has no genuine offer for qwen-image-max"
+
+
+def refuse_imitation(world: World) -> str:
+    Offer.objects.filter(pk=world.spare.pk).update(genuine=False)
+    return "reseller has no genuine offer for qwen-image-max"
+
+
+def refuse_two(world: World) -> str:
+    add_offer(world.second, world.max, upstream_model="alias")
+    return "reseller has 2 offers for qwen-image-max"
+
+
+def refuse_idle(world: World) -> str:
+    Offer.objects.filter(pk=world.offer.pk).update(weight=0)
+    return "official does not serve qwen-image-max now"
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [refuse_disabled, refuse_without_credential, refuse_without_offer, refuse_imitation, refuse_two, refuse_idle],
+)
+def test_a_swap_that_would_leave_nobody_is_refused(world: World, prepare: Any) -> None:
+    reason = prepare(world)
+    before = list(Offer.objects.order_by("id").values())
+    with pytest.raises(SwapRefused, match=reason):
+        swap_offers(world.max, from_channel=world.first, to_channel=world.second)
+    assert list(Offer.objects.order_by("id").values()) == before
+
+
+def test_a_channel_does_not_replace_itself(world: World) -> None:
+    with pytest.raises(SwapRefused, match="cannot take its own place"):
+        swap_offers(world.max, from_channel=world.first, to_channel=world.first)
+
+
+def test_the_page_says_why_a_swap_is_refused(olga: Client, world: World) -> None:
+    refuse_disabled(world)
+    response = olga.post(swap_page(world.offer), {"to_channel": world.second.pk})
+    assert "reseller is disabled" in read_errors(response)
+    assert read_log(world.offer) == []
+
+
+def test_only_channels_that_offer_the_model_may_take_over(olga: Client, world: World) -> None:
+    third = add_channel("third")
+    response = olga.post(swap_page(world.offer), {"to_channel": third.pk})
+    assert "Select a valid choice" in read_errors(response)
+    assert read_routes() == [("official", 3, 7)]
+
+
+# --- those who may only look ---
+
+
+def test_a_viewer_changes_nothing(victor: Client, world: World) -> None:
+    assert victor.get(swap_page(world.offer)).status_code == 403
+    assert victor.post(swap_page(world.offer), {"to_channel": world.second.pk}).status_code == 403
+    assert victor.post(page_of(world.first), {"secret": "sk-evil-secret-1"}).status_code == 403
+    victor.post(CHANNELS, {"action": "disable_channels", "_selected_action": [world.first.pk]})
+    victor.post(OFFERS, {"action": "disable_offers", "_selected_action": [world.offer.pk]})
+    assert read_routes() == [("official", 3, 7)]
+    assert Credential.objects.count() == 2
