@@ -1,4 +1,4 @@
-"""Accounts, API keys and the books. Money moves through `billing.ledger` alone; the books are read, never written."""
+"""Accounts and API keys in the admin. Money moves through `billing.ledger` alone."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.db.models import Count, Q, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils import timezone
 from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.decorators import action, display
 
-from billing import ledger
+from billing import admin_books, ledger
 from billing.forms import AccountForm, ApiKeyForm, TopUpForm
 from billing.keys import create_key, revoke_key
-from billing.models import Account, ApiKey, Hold, LedgerEntry
+from billing.models import Account, ApiKey, LedgerEntry
 from models_registry.amounts import format_money
 from models_registry.backoffice import (
     FormColumnsAdmin,
-    ReadOnlyAdmin,
     ReadOnlyInline,
     find_object,
     go_to,
@@ -28,15 +28,9 @@ from models_registry.backoffice import (
     show_operation,
 )
 
-STATE_COLOURS = {
-    "active": "success",
-    "suspended": "danger",
-    "revoked": "danger",
-    "expired": "warning",
-    "open": "info",
-    "settled": "success",
-}
-KIND_COLOURS = {"top_up": "success", "refund": "info", "adjustment": "warning"}
+__all__ = ["AccountAdmin", "ApiKeyAdmin", "admin_books"]
+
+STATE_COLOURS = {"active": "success", "suspended": "danger", "revoked": "danger", "expired": "warning"}
 
 
 def tell_state(key: ApiKey) -> str:
@@ -47,7 +41,8 @@ def tell_state(key: ApiKey) -> str:
 
 class ApiKeyInline(ReadOnlyInline):
     model = ApiKey
-    fields = ("prefix", "name", "state", "expires_at", "spent", "created_at")
+    fields = ("name", "state", "expires_at", "spent", "created_at")
+    hide_title = False
     show_change_link = True
 
     @admin.display(description="State")
@@ -66,7 +61,7 @@ class AccountAdmin(FormColumnsAdmin):
     list_display = ("name", "state_badge", "balance", "held", "credit_limit", "available", "key_count", "created_at")
     list_filter = ("state",)
     search_fields = ("name",)
-    actions_detail = ("top_up",)
+    actions_detail = ("top_up", "create_key")
     actions_row = ("top_up",)
     readonly_fields = ("balance", "held", "available", "sequence", "closed_until", "created_at")
     fieldsets = (
@@ -130,10 +125,19 @@ class AccountAdmin(FormColumnsAdmin):
             obj=account,
             form=form,
             title=f"Top up {account.name}",
-            intro=f"Book a payment that {account.name} has made. Its balance is {format_money(account.balance_micros)}; "
-            "an entry in the ledger is final.",
+            intro=f"Book a payment that {account.name} has made; an entry in the ledger is final. "
+            f"The balance is {format_money(account.balance_micros)}.",
             submit="Book top-up",
         )
+
+    def has_issue_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("billing.add_apikey")
+
+    @action(description="Create a key", url_path="create-key", icon="key", permissions=["issue"])
+    def create_key(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """To the form of a new key, with the account filled in."""
+        account = find_object(self, request, object_id)
+        return HttpResponseRedirect(f"{reverse('admin:billing_apikey_add')}?account={account.pk}")
 
     def book(self, request: HttpRequest, account: Account, form: TopUpForm) -> bool:
         reference, amount = form.booking_reference, format_money(form.cleaned_data["amount"])
@@ -243,69 +247,3 @@ class ApiKeyAdmin(FormColumnsAdmin):
         for key in revoked:
             self.log_change(request, key, "Revoked")
         self.message_user(request, f"{len(revoked)} revoked.", messages.SUCCESS)
-
-
-@admin.register(Hold)
-class HoldAdmin(ReadOnlyAdmin):
-    list_display = ("reference", "account", "api_key", "amount", "captured", "state_badge", "created_at", "closed_at")
-    list_filter = ("state", ("account", AutocompleteSelectFilter))
-    list_filter_submit = True
-    list_select_related = ("account", "api_key")
-    search_fields = ("reference__exact",)
-    search_help_text = "A generation's id"
-    fields = ("reference", "account", "api_key", "amount", "captured", "state", "created_at", "closed_at")
-
-    @admin.display(description="Amount", ordering="amount_micros")
-    def amount(self, hold: Hold) -> str:
-        return format_money(hold.amount_micros)
-
-    @admin.display(description="Captured", ordering="captured_micros")
-    def captured(self, hold: Hold) -> str:
-        return format_money(hold.captured_micros)
-
-    @display(description="State", ordering="state", label=STATE_COLOURS)
-    def state_badge(self, hold: Hold) -> str:
-        return hold.state
-
-
-@admin.register(LedgerEntry)
-class LedgerEntryAdmin(ReadOnlyAdmin):
-    list_display = (
-        "sequence",
-        "account",
-        "kind_badge",
-        "amount",
-        "balance_after",
-        "reference",
-        "line",
-        "model",
-        "size",
-        "booked_at",
-    )
-    list_filter = ("kind", ("account", AutocompleteSelectFilter))
-    list_filter_submit = True
-    list_select_related = ("account",)
-    search_fields = ("reference__exact", "key_prefix__exact")
-    search_help_text = "A reference (a generation's id) or a whole key prefix"
-    date_hierarchy = "booked_at"
-    fieldsets = (
-        (None, {"fields": (("account", "sequence"), "kind", ("amount", "balance_after"), "booked_at")}),
-        ("What for", {"fields": (("reference", "line"), ("model", "size"), ("unit_price", "price_version"))}),
-        ("By whom", {"fields": (("key_prefix", "actor"), "memo")}),
-    )
-
-    @display(description="Kind", ordering="kind", label=KIND_COLOURS)
-    def kind_badge(self, entry: LedgerEntry) -> str:
-        return entry.kind
-
-    @admin.display(description="Amount", ordering="amount_micros")
-    def amount(self, entry: LedgerEntry) -> str:
-        return format_money(entry.amount_micros, entry.currency)
-
-    @admin.display(description="Balance after")
-    def balance_after(self, entry: LedgerEntry) -> str:
-        return format_money(entry.balance_after_micros, entry.currency)
-
-    @admin.display(description="Unit price")
-    def unit_price(self, entry: LedgerEntry) -> str:
-        return format_money(entry.unit_price_micros, entry.currency)

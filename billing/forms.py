@@ -22,7 +22,7 @@ class AccountForm(forms.ModelForm):
 
     class Meta:
         model = Account
-        fields = "__all__"
+        fields = ()  # the admin names them
 
     def clean_time_zone(self) -> str:
         name: str = self.cleaned_data["time_zone"]

@@ -164,6 +164,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en-us"
 USE_I18N = False
 USE_TZ = True
+FORMAT_MODULE_PATH = ["crazyrouter.formats"]
 TIME_ZONE = "Asia/Shanghai"
 
 # Static files of the admin
@@ -185,6 +186,7 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXY_C
 SESSION_COOKIE_HTTPONLY = True
 X_FRAME_OPTIONS = "DENY"
 SILENCED_SYSTEM_CHECKS = ["security.W008"]  # SECURE_SSL_REDIRECT: see above
+LOGIN_REDIRECT_URL = "admin:index"
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
@@ -257,6 +259,7 @@ UNFOLD = {
     # A generation's id, a key's prefix or an account's name, from every page.
     "COMMAND": {"search_models": ["generation.Generation", "billing.ApiKey", "billing.Account"]},
     "SIDEBAR": {
+        "show_search": True,
         "command_search": True,
         "navigation": [
             {

@@ -36,6 +36,7 @@ class SizeInline(TabularInline):
     model = ImageSize
     formset = SizeFormSet
     extra = 0
+    hide_title = True
     fields = ("width", "height", "render_width", "render_height", "position")
 
 
@@ -43,6 +44,7 @@ class PriceInline(AppendOnlyMixin, TabularInline):
     model = Price
     form = PriceForm
     extra = 0
+    hide_title = True
     fields = ("amount", "effective_from", "reason", "actor")
     readonly_fields = ("actor",)
     verbose_name_plural = "price versions (appended, never edited)"
@@ -83,7 +85,7 @@ class ImageModelAdmin(RecordedAdmin):
     fieldsets = (
         (None, {"fields": (("name", "title"), ("status", "verification"), ("execution_shape", "capability"))}),
         ("Limits", {"fields": (("default_size", "max_n"), ("prompt_limit", "negative_prompt_limit"))}),
-        ("Free sizes", {"fields": (("min_pixels", "max_pixels"), ("multiple", "min_side", "max_side"))}),
+        ("Free sizes", {"fields": (("min_pixels", "max_pixels"), ("min_side", "max_side"), "multiple")}),
         ("About", {"fields": ("description", "created_at")}),
     )
 

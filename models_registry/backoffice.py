@@ -5,14 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.contrib.admin import ShowFacets
 from django.contrib.admin.utils import quote
 from django.core.exceptions import PermissionDenied
+from django.db import models
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from simple_history.admin import SimpleHistoryAdmin
 from unfold.admin import ModelAdmin, TabularInline
+from unfold.widgets import UnfoldAdminTextareaWidget
+
+#: Notes and options are a few lines, not a page.
+SHORT_TEXTS: dict[Any, dict[str, Any]] = {
+    kind: {"widget": UnfoldAdminTextareaWidget(attrs={"rows": 3})} for kind in (models.TextField, models.JSONField)
+}
 
 
 class FormColumnsAdmin(ModelAdmin):
@@ -21,6 +29,8 @@ class FormColumnsAdmin(ModelAdmin):
     Django's own save writes the whole row as it was when it was read, and so would take back what others moved
     meanwhile: a balance, what a key has spent, a verification.
     """
+
+    formfield_overrides = SHORT_TEXTS
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if not change:
@@ -61,11 +71,15 @@ class ReadOnlyMixin(AppendOnlyMixin):
 
 
 class ReadOnlyAdmin(ReadOnlyMixin, ModelAdmin):
+    """For tables that grow with the traffic: nothing on the page counts all their rows for decoration."""
+
     show_full_result_count = False
+    show_facets = ShowFacets.NEVER
 
 
 class ReadOnlyInline(ReadOnlyMixin, TabularInline):
     extra = 0
+    hide_title = True
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return self.fields
@@ -100,7 +114,7 @@ def show_operation(
         "title": title,
         "form": form,
         "intro": intro,
-        "submit": submit,
+        "submit_text": submit,
         "back": link_to(admin, obj),
         "media": admin.media + form.media,
     }

@@ -24,7 +24,7 @@ RANGE = ("min_pixels", "max_pixels", "multiple", "min_side", "max_side")
 class ImageModelForm(forms.ModelForm):
     class Meta:
         model = ImageModel
-        fields = "__all__"
+        fields = ()  # the admin names them
 
     def clean_default_size(self) -> str:
         text: str = self.cleaned_data["default_size"]
@@ -87,4 +87,6 @@ class PriceForm(forms.ModelForm):
 class MoveForm(forms.Form):
     """Why a model moves between Beta and verified."""
 
-    reason = forms.CharField(widget=UnfoldAdminTextareaWidget(), help_text="The evidence; it stays in the record.")
+    reason = forms.CharField(
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 4}), help_text="The evidence; it stays in the record."
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.db import models, transaction
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
@@ -15,6 +16,7 @@ from unfold.decorators import action, display
 
 from models_registry.amounts import format_money
 from models_registry.backoffice import (
+    SHORT_TEXTS,
     ReadOnlyInline,
     RecordedAdmin,
     change_each,
@@ -51,25 +53,22 @@ class OfferInline(TabularInline):
     model = Offer
     form = OfferForm
     extra = 0
-    fields = (
-        "model",
-        "upstream_model",
-        "shape",
-        "priority",
-        "weight",
-        "max_n",
-        "cost_micros",
-        "cost_currency",
-        "genuine",
-        "enabled",
-    )
+    show_change_link = True
+    fields = ("model", "upstream_model", "shape", "priority", "weight", "max_n", "cost_micros", "enabled")
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Without links to add and change models: the row is wide enough."""
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if isinstance(field.widget, RelatedFieldWidgetWrapper):
+            field.widget = field.widget.widget
+        return field
 
 
 @admin.register(Channel)
 class ChannelAdmin(RecordedAdmin):
     form = ChannelForm
     inlines = (OfferInline, CredentialInline)
-    formfield_overrides = {models.URLField: {"assume_scheme": "https"}}
+    formfield_overrides = {**SHORT_TEXTS, models.URLField: {"assume_scheme": "https"}}
     list_display = ("name", "kind", "state", "offer_count", "credential", "simulated", "disabled_reason")
     list_filter = ("enabled", "kind", "simulated")
     search_fields = ("name", "base_url")

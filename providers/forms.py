@@ -74,7 +74,7 @@ class OfferForm(forms.ModelForm):
 
     class Meta:
         model = Offer
-        fields = "__all__"
+        fields = ()  # the admin names them
 
 
 class SwapForm(forms.Form):

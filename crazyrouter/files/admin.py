@@ -24,7 +24,7 @@ def tell_state(image: StoredImage) -> str:
 
 @admin.register(StoredImage)
 class StoredImageAdmin(ReadOnlyAdmin):
-    list_display = ("name", "thumbnail", "generation", "slot", "pixels", "weight", "state_badge", "expires_at")
+    list_display = ("name", "thumbnail", "generation", "slot", "pixels", "state_badge", "expires_at")
     list_per_page = 30
     ordering = ("-id",)
     search_fields = ("name__exact", "generation_id__exact")
@@ -36,8 +36,8 @@ class StoredImageAdmin(ReadOnlyAdmin):
         if tell_state(image) != "stored":
             return tell_state(image)
         return format_html(
-            '<a href="{0}" target="_blank"><img src="{0}" alt="slot {1}" loading="lazy" height="64" '
-            'style="height: 64px; width: auto"></a>',
+            '<a href="{0}" target="_blank"><img src="{0}" alt="slot {1}" loading="lazy" '
+            'style="height: 4rem; max-width: none; width: auto"></a>',
             reverse("stored-file", args=[image.name]),
             image.slot,
         )

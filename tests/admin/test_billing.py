@@ -176,6 +176,12 @@ def test_a_new_key_works_and_its_secret_is_shown_once(olga: Client, world: World
     assert [secret in page.content.decode() for page in later] == [False] * 4
 
 
+def test_a_key_is_created_from_the_page_of_its_account(olga: Client, world: World) -> None:
+    response = olga.get(reverse("admin:billing_account_create_key", args=[world.account.pk]))
+    assert response.headers["Location"] == f"{KEYS}?account={world.account.pk}"
+    assert fill_in(olga, response.headers["Location"])["account"] == str(world.account.pk)
+
+
 def test_the_secret_is_kept_nowhere(olga: Client, world: World, caplog: pytest.LogCaptureFixture) -> None:
     with CaptureQueriesContext(connection) as queries:
         _, secret, response = create_a_key(olga, world.account)
@@ -252,7 +258,7 @@ def test_the_ledger_is_searched_by_generation_and_by_key(olga: Client, world: Wo
     searches: list[tuple[str, int]] = [(world.generation.pk, 2), (world.key.prefix, 2), ("first", 1), ("nothing", 0)]
     for wanted, found in searches:
         assert len(olga.get(ledger, {"q": wanted}).context["cl"].result_list) == found
-    by_account = olga.get(ledger, {"account__id__exact": world.account.pk, "kind__exact": "charge"})
+    by_account = olga.get(f"{ledger}?account__id__exact={world.account.pk}&kind__exact=charge")
     assert len(by_account.context["cl"].result_list) == 2
     shown = by_account.content.decode()
     assert "-¥0.50" in shown

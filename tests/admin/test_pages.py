@@ -95,6 +95,11 @@ def test_the_first_page_and_the_login_open(olga: Client) -> None:
     assert "Crazyrouter" in Client().get(reverse("admin:login")).content.decode()
 
 
+def test_who_logs_in_lands_on_the_first_page(world: World) -> None:
+    typed = {"username": "olga", "password": "correct horse battery"}
+    assert Client().post(reverse("admin:login"), typed).headers["Location"] == reverse("admin:index")
+
+
 def test_navigation_shows_only_what_may_be_seen(victor: Client) -> None:
     User.objects.get(username="victor").user_permissions.set(Permission.objects.filter(codename="view_account"))
     page = victor.get(reverse("admin:index")).content.decode()
