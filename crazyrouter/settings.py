@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -76,6 +76,25 @@ def read_seconds(name: str, *, default: float) -> float:
     if not 0 < value < 10**7:
         raise ImproperlyConfigured(f"{name}={raw!r} must be above 0 seconds")
     return value
+
+
+def read_broker_options(url: str) -> dict[str, Any]:
+    """The folders of a filesystem broker, which kombu takes as options and not from the URL.
+
+    Messages are not kept once read: kombu would never delete them. The host is only there because kombu warns without.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "filesystem":
+        return {}
+    if parts.netloc not in ("", "localhost") or not parts.path.strip("/"):
+        raise ImproperlyConfigured(f"CELERY_BROKER_URL={url!r}: write filesystem://localhost/absolute/path")
+    folder = Path(unquote(parts.path))
+    return {
+        "data_folder_in": str(folder / "data"),
+        "data_folder_out": str(folder / "data"),
+        "control_folder": str(folder / "control"),
+        "polling_interval": 0.1,
+    }
 
 
 read_env_file()
@@ -193,7 +212,20 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 # Celery: the database row is the truth, the broker is a doorbell.
-CELERY_BROKER_URL: str = env.str("CELERY_BROKER_URL", default=f"filesystem://{VAR_DIR / 'broker'}")
+DEFAULT_BROKER_URL = f"filesystem://localhost{quote(str(VAR_DIR / 'broker'))}"
+CELERY_BROKER_URL: str = env.str("CELERY_BROKER_URL", default=DEFAULT_BROKER_URL)
+CELERY_BROKER_TRANSPORT_OPTIONS = read_broker_options(CELERY_BROKER_URL)
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_IGNORE_RESULT = True
+# A task may run twice rather than never: every one of ours bears it.
+CELERY_TASK_ACKS_LATE = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+# Remote control would poll the broker's folder for nothing: there is one worker, and a supervisor watches it.
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = not CELERY_BROKER_URL.startswith("filesystem:")
+CELERY_TIMEZONE = TIME_ZONE
 REDIS_URL: str = env.str("REDIS_URL", default="")
 
 # The public contract
