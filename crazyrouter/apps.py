@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.core.checks import register
 
 
 class CrazyrouterConfig(AppConfig):
@@ -6,3 +7,14 @@ class CrazyrouterConfig(AppConfig):
 
     name = "crazyrouter"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        # Wherever Django is set up, a task that is sent goes to our broker. Not in the package's __init__: manage.py
+        # imports that before there are settings.
+        from crazyrouter import celery  # noqa: F401
+        from crazyrouter.ops import checks
+
+        register(checks.check_sqlite_version)
+        register(checks.check_leases)
+        register(checks.check_simulated_channels, deploy=True)
+        register(checks.check_published_shapes, deploy=True)

@@ -1,0 +1,53 @@
+"""The Celery app. The database row is the truth and the broker a doorbell: every task may run twice, or not at all.
+
+All of its settings are `CELERY_*` in settings.py; the times at which things are done stand here.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from celery.schedules import crontab
+from celery.signals import beat_init, celeryd_init, worker_ready
+
+from crazyrouter.ops.markers import set_marker
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "crazyrouter.settings")
+
+app = Celery("crazyrouter")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+
+# Clock times rather than intervals: a beat that is restarted often would never come to the end of a long interval.
+app.conf.beat_schedule = {
+    "files.expire": {"task": "files.expire", "schedule": crontab(minute="*/10"), "options": {"expires": 600}},
+    "files.sweep": {"task": "files.sweep", "schedule": crontab(minute="23"), "options": {"expires": 3600}},
+    "generation.erase_prompts": {
+        "task": "generation.erase_prompts",
+        "schedule": crontab(minute="41", hour="3"),
+        "options": {"expires": 86400},
+    },
+}
+
+
+def create_broker_folders() -> None:
+    """The filesystem broker does not make its own. Raises OSError."""
+    options = app.conf.broker_transport_options or {}
+    for name in ("data_folder_in", "data_folder_out", "control_folder"):
+        if name in options:
+            Path(options[name]).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+@celeryd_init.connect
+@beat_init.connect
+def prepare_broker(**_: Any) -> None:
+    create_broker_folders()
+
+
+@worker_ready.connect
+@beat_init.connect
+def tell_ready(**_: Any) -> None:
+    set_marker()
