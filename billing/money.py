@@ -1,6 +1,6 @@
 """Money as integer micro-units: 10⁻⁶ CNY. Pure; `Decimal` only at the edges, float never.
 
-    InvalidAmount       text that is not an amount
+InvalidAmount       text that is not an amount
 """
 
 from __future__ import annotations

@@ -77,9 +77,25 @@ class Statement:
         return self.execute(connection, orjson.dumps(rows).decode())
 
     def execute(self, connection: BaseDatabaseWrapper, *params: Any) -> list[tuple[Any, ...]]:
+        if is_postgresql(connection):
+            return self._execute_prepared(connection, params)
         with connection.cursor() as cursor:
             cursor.execute(self.render(connection.vendor), params)
             return cursor.fetchall() if cursor.description else []
+
+    def _execute_prepared(self, connection: BaseDatabaseWrapper, params: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Planned once a connection: planning these statements anew costs PostgreSQL more than running them."""
+        from psycopg import Cursor
+
+        connection.ensure_connection()
+        with connection.wrap_database_errors, Cursor(connection.connection) as cursor:
+            cursor.execute(self.render(connection.vendor), params, prepare=True)
+            return cursor.fetchall() if cursor.description else []
+
+
+@lru_cache(maxsize=16)
+def render_lock(table: str) -> Statement:
+    return Statement(f'SELECT 1 FROM "{table}" WHERE id = ANY(%s) ORDER BY id FOR UPDATE')  # noqa: S608
 
 
 def lock_rows(connection: BaseDatabaseWrapper, table: str, ids: Sequence[int]) -> None:
@@ -88,11 +104,18 @@ def lock_rows(connection: BaseDatabaseWrapper, table: str, ids: Sequence[int]) -
     SQLite has nothing to do: its transactions begin IMMEDIATE and hold the one writer's lock already.
     """
     if is_postgresql(connection) and len(ids) > 1:
+        render_lock(table).execute(connection, sorted(ids))
+
+
+def prefer_key_lookups(connection: BaseDatabaseWrapper) -> None:
+    """For a connection that only ever looks rows up by key: PostgreSQL's plans may not scan a table.
+
+    It plans a prepared statement when it is first used, often while the tables are empty and a scan looks cheap, and
+    keeps to that plan when they have grown.
+    """
+    if is_postgresql(connection):
         with connection.cursor() as cursor:
-            cursor.execute(
-                f'SELECT 1 FROM "{table}" WHERE id = ANY(%s) ORDER BY id FOR UPDATE',  # noqa: S608
-                [sorted(ids)],
-            )
+            cursor.execute("SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off")
 
 
 @contextmanager

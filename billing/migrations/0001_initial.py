@@ -55,14 +55,14 @@ class Migration(migrations.Migration):
             name='Hold',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('reference', models.CharField(max_length=40, unique=True)),
+                ('reference', models.CharField(max_length=40)),
                 ('amount_micros', models.BigIntegerField()),
                 ('captured_micros', models.BigIntegerField(default=0)),
                 ('state', models.CharField(choices=[('open', 'Open'), ('settled', 'Settled'), ('released', 'Released')], default='open', max_length=10)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('closed_at', models.DateTimeField(blank=True, null=True)),
                 ('account', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='holds', to='billing.account')),
-                ('api_key', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='holds', to='billing.apikey')),
+                ('api_key', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='holds', to='billing.apikey')),
             ],
             options={
                 'ordering': ['-id'],
@@ -98,9 +98,9 @@ class Migration(migrations.Migration):
             model_name='apikey',
             constraint=models.CheckConstraint(condition=models.Q(('spent_micros__gte', 0)), name='spent_not_negative'),
         ),
-        migrations.AddIndex(
+        migrations.AddConstraint(
             model_name='hold',
-            index=models.Index(condition=models.Q(('state', 'open')), fields=['account'], name='open_holds'),
+            constraint=models.UniqueConstraint(fields=('reference',), name='one_hold_per_reference'),
         ),
         migrations.AddConstraint(
             model_name='hold',

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.core.exceptions import BadRequest, DisallowedHost, RequestAborted, SuspiciousOperation
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.http import Http404, HttpResponse
-from django.urls import get_resolver
+from django.urls import ResolverMatch, get_resolver
 
 from crazyrouter.api.errors import ApiError, render_error
 
@@ -59,7 +59,7 @@ class LeanHandler(ASGIHandler):
     async def answer(self, request: ASGIRequest) -> HttpResponse:
         """The view's response; whatever goes wrong around the view is an error in the envelope."""
         try:
-            match = get_resolver().resolve(request.path_info)
+            match = resolve(request.path_info)
             request.resolver_match = match
             return await match.func(request, *match.args, **match.kwargs)
         except Http404:
@@ -71,6 +71,19 @@ class LeanHandler(ASGIHandler):
         except Exception:
             logger.exception("unexpected error in %s", request.path)
             return render_error(ApiError("server_error"))
+
+
+FIXED: dict[str, ResolverMatch] = {}
+
+
+def resolve(path: str) -> ResolverMatch:
+    """The view of a path; paths without a variable part, of which there are few, are looked up once."""
+    match = FIXED.get(path)
+    if match is None:
+        match = get_resolver().resolve(path)
+        if not match.args and not match.kwargs and match.route == path[1:]:
+            FIXED[path] = match
+    return match
 
 
 async def read_body(receive: Any, scope: Any) -> BytesIO:

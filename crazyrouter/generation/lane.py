@@ -22,6 +22,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from billing.ledger import lock_accounts
+from crazyrouter.sql import prefer_key_lookups
 
 logger = logging.getLogger(__name__)
 
@@ -143,6 +144,8 @@ def commit(batch: list[Entry]) -> None:
     for entry in batch:
         groups.setdefault(entry.operation, []).append(entry)
     accounts = {entry.item.account_id for entry in batch if hasattr(entry.item, "account_id")}
+    if connection.connection is None:
+        prefer_key_lookups(connection)
     with transaction.atomic():
         lock_accounts(connection, accounts)
         for operation, entries in groups.items():

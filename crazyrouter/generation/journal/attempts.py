@@ -32,7 +32,7 @@ class Acceptance:
     upstream_id: str
 
 
-# Conditional on the lease: a driver that lost it starts nothing more.
+# Conditional on the lease: a driver that lost it starts nothing more. (`|| ''`: see finishing.)
 INSERT_ATTEMPTS = Statement(
     """
     INSERT INTO generation_attempt (generation_id, number, slots, purpose, offer_id, channel_id, credential_id,
@@ -41,7 +41,7 @@ INSERT_ATTEMPTS = Statement(
     SELECT r.generation_id, r.number, r.slots, 'customer', r.offer_id, r.channel_id, r.credential_id, r.base_url,
         r.upstream_model, r.shape, r.cost_micros, r.cost_currency, 'created', '', '', '', '', '', 0, r.routing, {now}
     FROM {rows} JOIN generation_generation g ON g.id = r.generation_id
-    WHERE g.state = 'running' AND g.lease_owner = r.owner
+    WHERE g.state || '' = 'running' AND g.lease_owner = r.owner
     RETURNING generation_id, number
     """,
     generation_id="text",
