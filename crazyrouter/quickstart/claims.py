@@ -30,7 +30,7 @@ def claim_folder(folder: Path) -> int:
     except BlockingIOError as error:
         owner = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
         os.close(descriptor)
-        raise Refused(f"quickstart runs already on {folder} (process {owner or 'unknown'})") from error
+        raise Refused(f"{folder} is in use by another quickstart (process {owner or 'unknown'})") from error
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
