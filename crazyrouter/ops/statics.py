@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from django.conf import settings
@@ -16,21 +17,34 @@ def collect_static() -> bool:
     """Whether anything had to be collected. Raises OSError."""
     root = Path(settings.STATIC_ROOT)
     stamp = root / DIGEST
-    digest = describe_sources()
+    sources = find_sources()
+    digest = describe(sources)
     if stamp.is_file() and stamp.read_text() == digest:
         return False
     root.mkdir(parents=True, exist_ok=True)
     stamp.unlink(missing_ok=True)
+    for path in sources:
+        # collectstatic goes by time and leaves a target that is younger, but a package installed from a cache is as
+        # old as the cache.
+        (root / path).unlink(missing_ok=True)
     call_command("collectstatic", interactive=False, verbosity=0, skip_checks=True)
     stamp.write_text(digest)
     return True
 
 
-def describe_sources() -> str:
-    """Changes with the path, size or time of any source file, and with how they are stored."""
-    digest = hashlib.sha256(repr(settings.STORAGES["staticfiles"]).encode())
+def find_sources() -> dict[str, Path]:
+    """Every static file by the path under which it is collected; the first finder that has one wins."""
+    found: dict[str, Path] = {}
     for finder in get_finders():
-        for path, storage in sorted(finder.list([]), key=lambda found: found[0]):
-            facts = Path(storage.path(path)).stat()
-            digest.update(f"{storage.path(path)}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
+        for path, storage in finder.list([]):
+            found.setdefault(str(Path(getattr(storage, "prefix", None) or "") / path), Path(storage.path(path)))
+    return found
+
+
+def describe(sources: Mapping[str, Path]) -> str:
+    """Changes with the place, size or time of any source, and with how they are stored."""
+    digest = hashlib.sha256(repr(settings.STORAGES["staticfiles"]).encode())
+    for path, source in sorted(sources.items()):
+        facts = source.stat()
+        digest.update(f"{path}\0{source}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
     return digest.hexdigest()

@@ -170,7 +170,10 @@ def test_a_model_that_the_real_channel_does_not_serve_stays_simulated(models: No
         ({}, None),
         ({"DASHSCOPE_API_KEY": "  "}, None),
         ({"DASHSCOPE_API_KEY": "sk-1"}, ("sk-1", DASHSCOPE)),
-        ({"DASHSCOPE_API_KEY": "sk-1", "DASHSCOPE_BASE_URL": "https://x.test/api/v1/"}, ("sk-1", "https://x.test/api/v1")),
+        (
+            {"DASHSCOPE_API_KEY": "sk-1", "DASHSCOPE_BASE_URL": "https://x.test/api/v1/"},
+            ("sk-1", "https://x.test/api/v1"),
+        ),
     ],
 )
 def test_the_real_account_comes_from_the_environment(

@@ -1,0 +1,47 @@
+"""Static files are collected again only when something changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crazyrouter.ops.statics import DIGEST, collect_static
+
+
+@pytest.fixture
+def root(tmp_path: Path, settings: Any) -> Path:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "one.css").write_text("a {}")
+    settings.STATICFILES_DIRS = [source]
+    settings.STATICFILES_FINDERS = ["django.contrib.staticfiles.finders.FileSystemFinder"]
+    settings.STATIC_ROOT = tmp_path / "collected"
+    return tmp_path
+
+
+def test_only_a_change_is_collected(root: Path) -> None:
+    assert collect_static()
+    assert (root / "collected" / "one.css").read_text() == "a {}"
+    assert not collect_static()
+    (root / "source" / "one.css").write_text("a { color: red }")
+    (root / "source" / "two.css").write_text("b {}")
+    assert collect_static()
+    assert (root / "collected" / "one.css").read_text() == "a { color: red }"
+    assert (root / "collected" / "two.css").read_text() == "b {}"
+    assert not collect_static()
+
+
+def test_a_collection_that_broke_off_is_done_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_off(*args: Any, **options: Any) -> None:
+        raise OSError("disk full")
+
+    assert collect_static()
+    (root / "source" / "one.css").write_text("a { color: red }")
+    with monkeypatch.context() as patch:
+        patch.setattr("crazyrouter.ops.statics.call_command", break_off)
+        with pytest.raises(OSError, match="disk full"):
+            collect_static()
+    assert not (root / "collected" / DIGEST).exists()
+    assert collect_static()
