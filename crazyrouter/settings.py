@@ -240,12 +240,11 @@ LEASE_S = read_seconds("LEASE_S", default=20)
 LEASE_REFRESH_S = read_seconds("LEASE_REFRESH_S", default=5)
 SYNC_HORIZON_S = read_seconds("SYNC_HORIZON_S", default=330)
 ASYNC_HORIZON_S = read_seconds("ASYNC_HORIZON_S", default=3 * 3600 + 600)
-SYNC_READ_TIMEOUT_S = read_seconds("SYNC_READ_TIMEOUT_S", default=310)
 FILE_TTL_HOURS = read_seconds("FILE_TTL_HOURS", default=72)
 PROMPT_TTL_DAYS = read_seconds("PROMPT_TTL_DAYS", default=30)
 
 # Files
-FILE_STORAGE_URL: str = env.str("FILE_STORAGE_URL", default=f"file://{VAR_DIR / 'files'}")
+FILE_STORAGE_URL: str = env.str("FILE_STORAGE_URL", default=(VAR_DIR / "files").as_uri())
 CONTENT_PRODUCER: str = env.str("CONTENT_PRODUCER", default="crazyrouter")
 
 # Exact host:port pairs that may be private, http, or on any port; the environment only, never the admin.

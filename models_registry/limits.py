@@ -1,6 +1,6 @@
 """What a model allows: pure functions over the catalog's facts.
 
-    Refused     a value the model does not take: which parameter, which rule, and words for the customer
+Refused     a value the model does not take: which parameter, which rule, and words for the customer
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ def choose_size(model: PublicModel, asked: str | None) -> tuple[int, int]:
 
 
 def fits_range(size: tuple[int, int], allowed: SizeRange) -> bool:
-    return all(
-        allowed.min_side <= side <= allowed.max_side and side % allowed.multiple == 0 for side in size
-    ) and allowed.min_pixels <= size[0] * size[1] <= allowed.max_pixels
+    return (
+        all(allowed.min_side <= side <= allowed.max_side and side % allowed.multiple == 0 for side in size)
+        and allowed.min_pixels <= size[0] * size[1] <= allowed.max_pixels
+    )
 
 
 def describe_sizes(model: PublicModel) -> str:

@@ -18,9 +18,7 @@ def move_verification(model: ImageModel, *, to_state: str, reason: str, actor: A
     if not reason.strip():
         raise VerificationRefused("a reason is required")
     with transaction.atomic():
-        moved = (
-            ImageModel.objects.filter(pk=model.pk).exclude(verification=to_state).update(verification=to_state)
-        )
+        moved = ImageModel.objects.filter(pk=model.pk).exclude(verification=to_state).update(verification=to_state)
         if not moved:
             raise VerificationRefused(f"{model.name} is already {to_state}")
         return Verification.objects.create(

@@ -1,6 +1,6 @@
 """Carrier keys at rest: MultiFernet over `CREDENTIAL_KEYS`. The first key encrypts, all decrypt.
 
-    CredentialUnreadable    none of the keys opens it; never answered by the ciphertext or by silence
+CredentialUnreadable    none of the keys opens it; never answered by the ciphertext or by silence
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class ScenarioError(SimulatorError):
     """Says what in a scenario, rule or directive is wrong."""
 
 
-class Refusal(SimulatorError):  # noqa: N818 - an answer, not a malfunction
+class Refusal(SimulatorError):
     """An error answer. `status` and `message` default to what the code's row in the error table says."""
 
     def __init__(
