@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+from pathlib import Path
 from typing import Any
 
 import django
 import orjson
+
+#: So many random names leave out hardly one of the store's 1,024 folders.
+NAMES = 12_000
 
 
 def main() -> None:
@@ -37,9 +41,21 @@ def open_shop(*, base_url: str, accounts: int, keys: int) -> list[str]:
 
     call_command("migrate", interactive=False, verbosity=0, skip_checks=True)
     seed_models()
+    make_folders()
     open_channel(base_url)
     customers = [open_account(number) for number in range(accounts)]
     return [open_key(customers[number % accounts]) for number in range(keys)]
+
+
+def make_folders() -> None:
+    """The store as it is in use: its first thousands of pictures each pay for making a folder, durably."""
+    from django.conf import settings
+
+    from crazyrouter.files.names import new_name, shard_of
+
+    root = Path(settings.FILE_STORAGE_URL.removeprefix("file://"))
+    for shard in {shard_of(new_name()) for _ in range(NAMES)}:
+        (root / shard).mkdir(parents=True, exist_ok=True)
 
 
 def open_channel(base_url: str) -> None:
