@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
-INSTALL := $(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python
+INSTALL := $(BIN)/uv pip sync --quiet --require-hashes --compile-bytecode --python $(BIN)/python
 ARGS   ?=
 
 .PHONY: run test check format lock clean

@@ -8,6 +8,7 @@ from typing import Any, cast
 import httpx
 import pytest
 import pytest_socket
+from django.db import connection
 from django.test.utils import setup_databases, teardown_databases
 
 from tests.reset import reset_database
@@ -37,7 +38,18 @@ def django_db_setup(
         made = setup_databases(verbosity=0, interactive=False, aliases={"default": None})
     yield
     with django_db_blocker.unblock():
+        hang_up_threads()
         teardown_databases(made, verbosity=0)
+
+
+def hang_up_threads() -> None:
+    """Executor threads keep their connections while the process lives; PostgreSQL drops no database that has one."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
 
 
 @pytest.fixture
