@@ -116,7 +116,7 @@ def reserve(connection: BaseDatabaseWrapper, items: Sequence[Reservation]) -> di
         if len(by_account[account_id]) > 1:
             reserved += [i for i in by_account[account_id] if raise_held(connection, {account_id: i.amount_micros})]
     if reserved:
-        INSERT_HOLDS.run(
+        INSERT_HOLDS.send(
             connection,
             [
                 {
@@ -140,20 +140,12 @@ def raise_held(connection: BaseDatabaseWrapper, amounts: dict[int, int]) -> set[
 
 # --- settle ------------------------------------------------------------------------------------------------------
 
-READ_HOLDS = Statement(
-    """
-    SELECT h.reference, h.account_id, h.api_key_id, h.amount_micros FROM billing_hold h, {rows}
-    WHERE h.reference = r.reference AND h.state = 'open'
-    """,
-    reference="text",
-)
-
 CLOSE_HOLDS = Statement(
     """
     UPDATE billing_hold SET state = r.state, captured_micros = r.captured, closed_at = {now}
     FROM {rows}
     WHERE billing_hold.reference = r.reference AND billing_hold.state = 'open'
-    RETURNING billing_hold.reference
+    RETURNING billing_hold.reference, account_id, api_key_id, amount_micros
     """,
     reference="text",
     state="text",
@@ -211,7 +203,7 @@ INSERT_ENTRIES = Statement(
 
 
 @dataclass(frozen=True, slots=True)
-class OpenHold:
+class ClosedHold:
     reference: str
     account_id: int
     api_key_id: int | None
@@ -223,26 +215,19 @@ def settle(connection: BaseDatabaseWrapper, items: Sequence[Settlement]) -> None
 
     A hold that is closed already is left as it is: whoever closed it has booked its charges.
     """
-    wanted = {item.reference: item for item in items}
-    holds = [OpenHold(*row) for row in READ_HOLDS.run(connection, [{"reference": ref} for ref in wanted])]
-    closed = close_holds(connection, holds, wanted)
+    if not items:
+        return
+    closed = [ClosedHold(*row) for row in CLOSE_HOLDS.run(connection, [make_closing_row(item) for item in items])]
     if closed:
-        book_charges(connection, closed, wanted)
+        book_charges(connection, closed, {item.reference: item for item in items})
 
 
-def close_holds(
-    connection: BaseDatabaseWrapper, holds: Sequence[OpenHold], wanted: dict[str, Settlement]
-) -> list[OpenHold]:
-    """Those holds that this call closed; the conditional UPDATE decides between two that try."""
-    rows = []
-    for hold in holds:
-        captured = sum(charge.unit_price_micros for charge in wanted[hold.reference].charges)
-        rows.append({"reference": hold.reference, "state": "settled" if captured else "released", "captured": captured})
-    won = {reference for (reference,) in CLOSE_HOLDS.run(connection, rows)} if rows else set()
-    return [hold for hold in holds if hold.reference in won]
+def make_closing_row(item: Settlement) -> dict[str, Any]:
+    captured = sum(charge.unit_price_micros for charge in item.charges)
+    return {"reference": item.reference, "state": "settled" if captured else "released", "captured": captured}
 
 
-def book_charges(connection: BaseDatabaseWrapper, holds: Sequence[OpenHold], wanted: dict[str, Settlement]) -> None:
+def book_charges(connection: BaseDatabaseWrapper, holds: Sequence[ClosedHold], wanted: dict[str, Settlement]) -> None:
     """Move the accounts once each, then number the entries backwards from what the UPDATE returned."""
     entries: dict[int, list[dict[str, Any]]] = defaultdict(list)
     released: dict[int, int] = defaultdict(int)
@@ -255,10 +240,10 @@ def book_charges(connection: BaseDatabaseWrapper, holds: Sequence[OpenHold], wan
                 spent[hold.api_key_id] += charge.unit_price_micros
     append_entries(connection, entries, released)
     if spent:
-        RAISE_SPENT.run(connection, [{"key_id": key_id, "amount": amount} for key_id, amount in sorted(spent.items())])
+        RAISE_SPENT.send(connection, [{"key_id": key_id, "amount": amount} for key_id, amount in sorted(spent.items())])
 
 
-def make_charge_row(hold: OpenHold, charge: Charge) -> dict[str, Any]:
+def make_charge_row(hold: ClosedHold, charge: Charge) -> dict[str, Any]:
     return {
         "kind": LedgerEntry.Kind.CHARGE,
         "amount_micros": -charge.unit_price_micros,
@@ -291,7 +276,7 @@ def append_entries(
     for account_id, balance, sequence in MOVE_ACCOUNTS.run(connection, moves):
         rows += number_entries(entries.get(account_id, []), account_id, balance, sequence)
     if rows:
-        INSERT_ENTRIES.run(connection, rows)
+        INSERT_ENTRIES.send(connection, rows)
 
 
 def number_entries(

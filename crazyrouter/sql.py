@@ -10,7 +10,7 @@ a table (`jsonb_to_recordset`, `json_each`): constant statement text, one parame
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -73,24 +73,52 @@ class Statement:
         return sql
 
     def run(self, connection: BaseDatabaseWrapper, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
-        """Execute with these rows; returns what RETURNING or SELECT gave, else nothing."""
-        return self.execute(connection, orjson.dumps(rows).decode())
+        """Execute with these rows and wait for what RETURNING or SELECT gives."""
+        with self._open_cursor(connection) as cursor:
+            cursor.execute(self.render(connection.vendor), (dump(rows),))
+            return list(cursor.fetchall())
 
-    def execute(self, connection: BaseDatabaseWrapper, *params: Any) -> list[tuple[Any, ...]]:
+    def send(self, connection: BaseDatabaseWrapper, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Execute with these rows; inside a `pipeline` the answer is not waited for."""
+        self.send_values(connection, dump(rows))
+
+    def send_values(self, connection: BaseDatabaseWrapper, *values: Any) -> None:
+        """Execute with plain values for the placeholders."""
+        with self._open_cursor(connection) as cursor:
+            cursor.execute(self.render(connection.vendor), values)
+
+    def _open_cursor(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[Any]:
+        """On PostgreSQL with server-side parameters, which a tuned connection plans once, and a pipeline needs."""
         if is_postgresql(connection):
-            return self._execute_prepared(connection, params)
-        with connection.cursor() as cursor:
-            cursor.execute(self.render(connection.vendor), params)
-            return cursor.fetchall() if cursor.description else []
+            return open_server_cursor(connection)
+        return connection.cursor()
 
-    def _execute_prepared(self, connection: BaseDatabaseWrapper, params: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Planned once a connection: planning these statements anew costs PostgreSQL more than running them."""
-        from psycopg import Cursor
 
-        connection.ensure_connection()
-        with connection.wrap_database_errors, Cursor(connection.connection) as cursor:
-            cursor.execute(self.render(connection.vendor), params, prepare=True)
-            return cursor.fetchall() if cursor.description else []
+def dump(rows: Sequence[Mapping[str, Any]]) -> str:
+    return orjson.dumps(rows).decode()
+
+
+@contextmanager
+def open_server_cursor(connection: BaseDatabaseWrapper) -> Iterator[Any]:
+    from psycopg import Cursor
+
+    connection.ensure_connection()
+    with connection.wrap_database_errors, Cursor(connection.connection) as cursor:
+        yield cursor
+
+
+@contextmanager
+def pipeline(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Statements whose answers nobody reads do not wait for the server; an error shows at the next that does.
+
+    A round trip costs PostgreSQL's clients more than most of these statements. SQLite has none.
+    """
+    if not is_postgresql(connection):
+        yield
+        return
+    connection.ensure_connection()
+    with connection.wrap_database_errors, connection.connection.pipeline():
+        yield
 
 
 @lru_cache(maxsize=16)
@@ -104,18 +132,19 @@ def lock_rows(connection: BaseDatabaseWrapper, table: str, ids: Sequence[int]) -
     SQLite has nothing to do: its transactions begin IMMEDIATE and hold the one writer's lock already.
     """
     if is_postgresql(connection) and len(ids) > 1:
-        render_lock(table).execute(connection, sorted(ids))
+        render_lock(table).send_values(connection, sorted(ids))
 
 
-def prefer_key_lookups(connection: BaseDatabaseWrapper) -> None:
-    """For a connection that only ever looks rows up by key: PostgreSQL's plans may not scan a table.
+def tune_for_batches(connection: BaseDatabaseWrapper) -> None:
+    """For a connection that runs these statements only: PostgreSQL plans each once, and never as a scan.
 
-    It plans a prepared statement when it is first used, often while the tables are empty and a scan looks cheap, and
-    keeps to that plan when they have grown.
+    Django leaves preparing off. A plan is made when a statement is first used, often while the tables are empty and a
+    scan looks cheap, and kept when they have grown; every statement here looks its rows up by key.
     """
     if is_postgresql(connection):
         with connection.cursor() as cursor:
             cursor.execute("SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off")
+        connection.connection.prepare_threshold = 0
 
 
 @contextmanager

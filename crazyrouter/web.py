@@ -6,6 +6,7 @@ The open socket outlives a process that dies, is shared by as many as there are,
 from __future__ import annotations
 
 import argparse
+import resource
 import signal
 import socket
 import time
@@ -40,6 +41,13 @@ class WebServer(uvicorn.Server):
         self.should_exit = True
 
 
+def raise_file_limit() -> None:
+    """A generation in flight has two connections, its client's and its upstream's; the usual soft limit is 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def build_server() -> WebServer:
     """The one set of server settings, in production and in measurements."""
     return WebServer(
@@ -65,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="crazyrouter.web")
     parser.add_argument("--fd", type=int, required=True, help="descriptor of a listening socket")
     options = parser.parse_args(arguments)
+    raise_file_limit()
     build_server().run(sockets=[socket.socket(fileno=options.fd)])
 
 

@@ -16,6 +16,8 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 READERS = 4
+#: More threads than cores, since some of them wait for the disk.
+WORKERS = min(4, (os.cpu_count() or 1) + 2)
 
 _executors: dict[str, ThreadPoolExecutor] = {}
 _connections: list[BaseDatabaseWrapper] = []
@@ -23,13 +25,13 @@ _lock = threading.Lock()
 
 
 def get_executor() -> ThreadPoolExecutor:
-    """For heavy bytes; more threads than cores, since some of them wait for the disk."""
-    return _get("files-bytes", workers=min(4, (os.cpu_count() or 1) + 2))
+    """For heavy bytes."""
+    return _executors.get("files-bytes") or _get("files-bytes", workers=WORKERS)
 
 
 def get_reader() -> ThreadPoolExecutor:
     """For look-ups and small reads, each thread with a database connection of its own."""
-    return _get("files-read", workers=READERS, initializer=_own_connection)
+    return _executors.get("files-read") or _get("files-read", workers=READERS, initializer=_own_connection)
 
 
 def close_executors() -> None:

@@ -14,6 +14,7 @@ import logging
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from billing.ledger import lock_accounts
-from crazyrouter.sql import prefer_key_lookups
+from crazyrouter.sql import pipeline, tune_for_batches
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 Operation = Callable[[BaseDatabaseWrapper, Sequence[Any]], Sequence[Any]]
 
 LARGEST_BATCH = 256
+#: How long a note may wait for a write to travel with, in seconds.
+NOTE_PATIENCE_S = 0.5
 #: Pauses before a write that met a lost connection, a deadlock or a busy database is tried again, in seconds.
 RETRY_PAUSES = (0.05, 0.2, 1.0, 3.0)
 
@@ -53,6 +56,7 @@ class Lane:
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
+        self._notes: deque[Entry] = deque()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._work, name="lane", daemon=True)
         self._closed = False
@@ -60,18 +64,17 @@ class Lane:
 
     def write(self, operation: Operation, item: Any) -> asyncio.Future[Any]:
         """Resolves with the item's verdict once its transaction is durable."""
+        if self._closed:
+            raise LaneClosed
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._put(Entry(operation, item, future))
+        self._queue.put(Entry(operation, item, future))
         return future
 
     def note(self, operation: Operation, item: Any) -> None:
-        """Written with the next batch; nobody waits, a failure is logged."""
-        self._put(Entry(operation, item, None))
-
-    def _put(self, entry: Entry) -> None:
+        """Written with the next write, before it, or alone after a moment; nobody waits, a failure is logged."""
         if self._closed:
             raise LaneClosed
-        self._queue.put(entry)
+        self._notes.append(Entry(operation, item, None))
 
     async def close(self) -> None:
         """Write what is queued, then end the thread."""
@@ -83,27 +86,30 @@ class Lane:
     def _work(self) -> None:
         try:
             while (batch := self._take()) is not None:
-                write_batch(batch)
-                self._loop.call_soon_threadsafe(resolve, batch)
+                if batch:
+                    write_batch(batch)
+                    self._loop.call_soon_threadsafe(resolve, batch)
         finally:
             connection.close()
 
     def _take(self) -> list[Entry] | None:
-        """Wait for one entry, then take all that is there. None when the lane was closed and is empty."""
-        entry = self._queue.get()
-        if entry is None:
-            return None
-        batch = [entry]
-        while len(batch) < LARGEST_BATCH:
-            try:
+        """Wait for one write, then take all that is there. None when the lane was closed and is empty."""
+        batch: list[Entry] = []
+        try:
+            entry = self._queue.get(timeout=NOTE_PATIENCE_S)
+            while entry is not None and len(batch) < LARGEST_BATCH:
+                batch.append(entry)
                 entry = self._queue.get_nowait()
-            except queue.Empty:
-                break
             if entry is None:
                 self._queue.put(None)
-                break
-            batch.append(entry)
-        return batch
+            else:
+                batch.append(entry)
+            ended = entry is None and not batch
+        except queue.Empty:
+            ended = False
+        # Read after the writes: whoever noted something before a write finds it in the same batch, ahead of it.
+        notes = [self._notes.popleft() for _ in range(min(len(self._notes), LARGEST_BATCH))]
+        return None if ended and not notes else notes + batch
 
 
 def write_batch(batch: list[Entry]) -> None:
@@ -145,8 +151,8 @@ def commit(batch: list[Entry]) -> None:
         groups.setdefault(entry.operation, []).append(entry)
     accounts = {entry.item.account_id for entry in batch if hasattr(entry.item, "account_id")}
     if connection.connection is None:
-        prefer_key_lookups(connection)
-    with transaction.atomic():
+        tune_for_batches(connection)
+    with transaction.atomic(), pipeline(connection):
         lock_accounts(connection, accounts)
         for operation, entries in groups.items():
             results = operation(connection, [entry.item for entry in entries])

@@ -13,6 +13,7 @@ from django.db import IntegrityError, OperationalError
 from billing.models import Account
 from crazyrouter.generation import lane as lane_module
 from crazyrouter.generation.lane import Lane, LaneClosed
+from crazyrouter.sql import Statement
 
 
 @pytest.fixture
@@ -22,8 +23,18 @@ async def lane(database: None) -> AsyncIterator[Lane]:
     await lane.close()
 
 
+INSERT = Statement(
+    """
+    INSERT INTO billing_account (name, state, balance_micros, held_micros, credit_limit_micros, sequence, time_zone,
+        note, created_at)
+    SELECT r.name, 'active', 0, 0, 0, 0, 'Asia/Shanghai', '', {now} FROM {rows} RETURNING id
+    """,
+    name="text",
+)
+
+
 def create_accounts(connection: Any, names: Sequence[str]) -> list[int]:
-    return [Account.objects.create(name=name).pk for name in names]
+    return [pk for (pk,) in INSERT.run(connection, [{"name": name} for name in names])]
 
 
 count_accounts = sync_to_async(Account.objects.count)
@@ -71,6 +82,39 @@ async def test_a_database_that_stays_away_is_an_error(lane: Lane, monkeypatch: p
 
     with pytest.raises(OperationalError):
         await lane.write(fail, "a")
+
+
+async def test_a_note_travels_ahead_of_the_next_write(lane: Lane) -> None:
+    order: list[str] = []
+
+    def note_order(connection: Any, names: Sequence[str]) -> list[None]:
+        order.extend(names)
+        return [None] * len(names)
+
+    lane.note(note_order, "note")
+    await lane.write(note_order, "write")
+    assert order == ["note", "write"]
+
+
+async def test_a_note_alone_is_written_after_a_moment(lane: Lane) -> None:
+    lane.note(create_accounts, "alone")
+    until = asyncio.get_running_loop().time() + 10
+    while await count_accounts() == 0:
+        assert asyncio.get_running_loop().time() < until
+        await asyncio.sleep(0.05)
+
+
+async def test_an_error_in_a_statement_nobody_reads_fails_its_item(lane: Lane) -> None:
+    """Inside a pipeline the error shows only when the transaction ends."""
+
+    def send(connection: Any, names: Sequence[str]) -> list[str]:
+        INSERT.send(connection, [{"name": name} for name in names])
+        return list(names)
+
+    ends = await asyncio.gather(*[lane.write(send, name) for name in ("a", "b", "a")], return_exceptions=True)
+    assert ends[:2] == ["a", "b"]
+    assert isinstance(ends[2], IntegrityError)
+    assert await count_accounts() == 2
 
 
 async def test_closing_writes_what_is_queued_and_takes_no_more(database: None) -> None:

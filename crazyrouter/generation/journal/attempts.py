@@ -108,7 +108,7 @@ ACCEPT_ATTEMPTS = Statement(
 
 def accept_attempts(connection: BaseDatabaseWrapper, items: Sequence[Acceptance]) -> list[None]:
     """Store the task ids."""
-    ACCEPT_ATTEMPTS.run(
+    ACCEPT_ATTEMPTS.send(
         connection,
         [
             {
@@ -146,7 +146,7 @@ END_ATTEMPTS = Statement(
 
 def end_attempts(connection: BaseDatabaseWrapper, items: Sequence[tuple[str, CallResult]]) -> list[None]:
     """Record how calls ended whose generation goes on."""
-    END_ATTEMPTS.run(connection, [make_end_row(generation_id, result) for generation_id, result in items])
+    END_ATTEMPTS.send(connection, [make_end_row(generation_id, result) for generation_id, result in items])
     return [None] * len(items)
 
 

@@ -84,10 +84,10 @@ def finish_generations(connection: BaseDatabaseWrapper, items: Sequence[Finish])
     winners = [item for item in items if item.order.id in won]
     images = [make_image_row(item.order.id, picture) for item in winners for picture in list_pictures(item)]
     if images:
-        INSERT_IMAGES.run(connection, images)
+        INSERT_IMAGES.send(connection, images)
     ends = [make_end_row(item.order.id, result) for item in winners for result in item.results]
     if ends:
-        END_ATTEMPTS.run(connection, ends)
+        END_ATTEMPTS.send(connection, ends)
     settle(connection, [make_settlement(item) for item in winners])
     if len(won) < len(items):
         # A finish that is run again after a lost connection may find its own earlier commit.

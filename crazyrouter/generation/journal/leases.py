@@ -20,7 +20,7 @@ RECORD_ANSWERS = Statement(
 
 def record_answers(connection: BaseDatabaseWrapper, items: Sequence[str]) -> list[None]:
     """The answers of these generations were sent completely."""
-    RECORD_ANSWERS.run(connection, [{"id": generation_id} for generation_id in items])
+    RECORD_ANSWERS.send(connection, [{"id": generation_id} for generation_id in items])
     return [None] * len(items)
 
 
@@ -34,12 +34,12 @@ REFRESH_LEASES = Statement(
 def refresh_leases(connection: BaseDatabaseWrapper, owners: Sequence[str]) -> list[None]:
     """Keep every running generation of this process: one statement, whatever their number."""
     for owner in set(owners):
-        REFRESH_LEASES.execute(connection, settings.LEASE_S, owner)
+        REFRESH_LEASES.send_values(connection, settings.LEASE_S, owner)
     return [None] * len(owners)
 
 
 def give_back_leases(connection: BaseDatabaseWrapper, owners: Sequence[str]) -> list[None]:
     """This process stops: what still runs may be taken over at once."""
     for owner in set(owners):
-        REFRESH_LEASES.execute(connection, 0, owner)
+        REFRESH_LEASES.send_values(connection, 0, owner)
     return [None] * len(owners)

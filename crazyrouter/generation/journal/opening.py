@@ -68,8 +68,8 @@ def open_generations(connection: BaseDatabaseWrapper, items: Sequence[Opening]) 
     )
     opened = [item for item in items if verdicts[item.order.id] is Verdict.RESERVED]
     if opened:
-        INSERT_GENERATIONS.run(connection, [make_generation_row(item) for item in opened])
-        INSERT_ATTEMPTS.run(
+        INSERT_GENERATIONS.send(connection, [make_generation_row(item) for item in opened])
+        INSERT_ATTEMPTS.send(
             connection, [make_attempt_row(item.order, call, item.owner) for item in opened for call in item.calls]
         )
     return [verdicts[item.order.id] for item in items]
