@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
 from collections.abc import Collection
@@ -30,7 +29,7 @@ class KeyIdentity:
 
 
 def hash_key(secret: str) -> str:
-    return hmac.new(settings.API_KEY_PEPPER.encode(), secret.encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(settings.API_KEY_PEPPER.encode(), secret.encode(), "sha256").hex()
 
 
 def create_key(account: Account, *, name: str = "", expires_at: datetime | None = None) -> tuple[ApiKey, str]:
