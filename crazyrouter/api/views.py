@@ -70,8 +70,9 @@ class GenerationsView(PublicView):
         order = build_order(read_json(request), identity, view)
         outcome = await wait_for_outcome(runtime.engine, order)
         if outcome.failure:
-            raise ApiError(outcome.failure, request_id=order.id)
-        response = render_bytes(await render_outcome(outcome, order), request_id=order.id)
+            response = render_error(ApiError(outcome.failure, request_id=order.id))
+        else:
+            response = render_bytes(await render_outcome(outcome, order), request_id=order.id)
         response.after_send = lambda: runtime.engine.note_answered(order.id)  # type: ignore[attr-defined]
         return response
 

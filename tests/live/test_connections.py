@@ -13,6 +13,7 @@ from contextlib import closing
 import httpx
 import pytest
 from asgiref.sync import sync_to_async
+from django.db.models import F
 
 from billing.models import Account
 from crazyrouter.generation.models import Generation
@@ -53,13 +54,12 @@ def test_a_client_that_leaves_cancels_nothing(customer: Customer, simulator: Run
 
 def test_answered_at_is_recorded_after_the_answer(customer: Customer) -> None:
     with RunningServer() as server:
-        with closing(send_order(server, customer, "a cat")) as link:
-            assert link.getresponse().read().startswith(b'{"created":')
-        wait_until(lambda: Generation.objects.exclude(answered_at=None).count() == 1)
-    generation = Generation.objects.get()
-    assert generation.answered_at is not None
-    assert generation.finished_at is not None
-    assert generation.answered_at >= generation.finished_at
+        for prompt, start in (("a cat", b'{"created":'), ("a cat [[sim: html status=502]]", b'{"error":')):
+            with closing(send_order(server, customer, prompt)) as link:
+                assert link.getresponse().read().startswith(start)
+        wait_until(lambda: Generation.objects.exclude(answered_at=None).count() == 2)
+    assert set(Generation.objects.values_list("state", flat=True)) == {"succeeded", "failed"}
+    assert not Generation.objects.filter(answered_at__lt=F("finished_at")).exists()
 
 
 def test_sigterm_lets_running_generations_end(customer: Customer, simulator: RunningSimulator) -> None:
