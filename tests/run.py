@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 NO_TESTS = 5
-WORKERS = ["-n", "3", "--dist", "loadgroup"]
+WORKERS = ["-n", "3", "--dist", "worksteal"]
 
 
 def find_scratch() -> str | None:
