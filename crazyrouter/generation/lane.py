@@ -152,6 +152,7 @@ def commit(batch: list[Entry]) -> None:
     accounts = {entry.item.account_id for entry in batch if hasattr(entry.item, "account_id")}
     if connection.connection is None:
         tune_for_batches(connection)
+    # The pipeline inside: when it ends the server has answered everything, so that COMMIT is never skipped or guessed.
     with transaction.atomic(), pipeline(connection):
         lock_accounts(connection, accounts)
         for operation, entries in groups.items():
