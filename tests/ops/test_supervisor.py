@@ -76,11 +76,28 @@ def test_children_stop_stage_by_stage(runs: list[Run], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_other_signals_stop_it_too(runs: list[Run], tmp_path: Path, number: signal.Signals) -> None:
-    run = start(runs, tmp_path, {"name": "web"})
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        run = start(runs, tmp_path, {"name": "web"})
+    finally:
+        signal.signal(number, before)
     assert run.read_line() == "ready"
     run.process.send_signal(number)
     assert run.finish() == ["stopped"]
     assert run.process.returncode == 0
+
+
+def test_under_nohup_it_outlives_its_terminal(runs: list[Run], tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        run = start(runs, tmp_path, {"name": "web"})
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert run.read_line() == "ready"
+    run.process.send_signal(signal.SIGHUP)
+    assert run.process.poll() is None
+    run.process.send_signal(signal.SIGTERM)
+    assert run.finish() == ["stopped"]
 
 
 def test_a_shell_that_ignores_sigint_for_its_jobs_does_not_make_it_deaf(runs: list[Run], tmp_path: Path) -> None:
