@@ -1,4 +1,4 @@
-"""Money as integer micro-units: 10⁻⁶ CNY. Pure; `Decimal` only at the edges, float never.
+"""Money as integer micro-units: 10⁻⁶ CNY. Pure; text at the edges, float never.
 
 InvalidAmount       text that is not an amount
 """
@@ -6,10 +6,8 @@ InvalidAmount       text that is not an amount
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 
 MICROS = 1_000_000
-CURRENCY = "CNY"
 AMOUNT = re.compile(r"(-?)([0-9]{1,9})(?:\.([0-9]{1,6}))?", re.ASCII)
 
 
@@ -43,10 +41,6 @@ def split(micros: int) -> tuple[str, str]:
     sign = "-" if micros < 0 else ""
     whole, fraction = divmod(abs(micros), MICROS)
     return f"{sign}{whole}", f"{fraction:06d}"
-
-
-def to_decimal(micros: int) -> Decimal:
-    return Decimal(micros).scaleb(-6)
 
 
 def quote(*, unit_micros: int, images: int) -> int:

@@ -226,7 +226,6 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 # Remote control would poll the broker's folder for nothing: there is one worker, and a supervisor watches it.
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = not CELERY_BROKER_URL.startswith("filesystem:")
 CELERY_TIMEZONE = TIME_ZONE
-REDIS_URL: str = env.str("REDIS_URL", default="")
 
 # The public contract
 MAX_BODY_BYTES = read_int("MAX_BODY_BYTES", default=64 * 1024, least=1024)
@@ -235,7 +234,6 @@ WEB_PROCESSES = read_int("WEB_PROCESSES", default=1, least=1)
 
 # Times, in seconds unless the name says otherwise
 GENERATION_DEADLINE_S = read_seconds("GENERATION_DEADLINE_S", default=300)
-QUEUE_LIMIT_S = read_seconds("QUEUE_LIMIT_S", default=120)
 LEASE_S = read_seconds("LEASE_S", default=20)
 LEASE_REFRESH_S = read_seconds("LEASE_REFRESH_S", default=5)
 SYNC_HORIZON_S = read_seconds("SYNC_HORIZON_S", default=330)

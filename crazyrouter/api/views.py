@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import Error as AnyDatabaseError
 from django.http import HttpRequest, HttpResponse
 from rest_framework.views import APIView
 
@@ -42,7 +42,7 @@ class PublicView(APIView):
             return await self._find_handler(request)(request, *args, **kwargs)
         except ApiError as error:
             return render_error(error)
-        except (Unavailable, LaneClosed, DatabaseError):
+        except (Unavailable, LaneClosed, AnyDatabaseError):
             logger.exception("the database did not answer")
             return render_error(ApiError("service_unavailable"))
         except Exception:

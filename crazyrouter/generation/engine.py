@@ -15,7 +15,8 @@ import time
 from collections.abc import Iterator, Sequence
 
 from django.conf import settings
-from django.db import DatabaseError, IntegrityError
+from django.db import Error as AnyDatabaseError
+from django.db import IntegrityError
 
 from billing.ledger import Verdict
 from crazyrouter.files.errors import StorageError
@@ -61,10 +62,6 @@ class Engine:
         self._unbooked: set[str] = set()
         self._touched_at = time.monotonic()
 
-    @property
-    def in_flight(self) -> int:
-        return len(self._running)
-
     def start(self, order: Order) -> asyncio.Task[Outcome]:
         """Open and run the order in a task of its own. The task raises OrderRefused or LeaseLost."""
         task = asyncio.create_task(self._generate(order))
@@ -106,7 +103,7 @@ class Engine:
             if self._running:
                 try:
                     await self._lane.write(refresh_leases, self.owner)
-                except DatabaseError:
+                except AnyDatabaseError:
                     logger.exception("leases were not refreshed")
             if time.monotonic() - self._touched_at > TOUCH_EVERY_S:
                 await self._keep_unbooked()
@@ -188,7 +185,7 @@ class Engine:
         while True:
             try:
                 won = await self._lane.write(finish_generations, finish)
-            except DatabaseError:
+            except AnyDatabaseError:
                 if time.monotonic() >= until:
                     raise
                 logger.exception("finishing %s is tried again", order.id)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from billing.money import quote
 from crazyrouter.files.store import StoredPicture
 from models_registry.catalog import PublicModel, PublicPrice
 from providers.contract import Job
@@ -33,7 +34,7 @@ class Order:
     @property
     def amount_micros(self) -> int:
         """What the whole order would cost."""
-        return self.price.amount_micros * self.n
+        return quote(unit_micros=self.price.amount_micros, images=self.n)
 
     @property
     def size_text(self) -> str:

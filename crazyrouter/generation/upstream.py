@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import Error as AnyDatabaseError
 
 from crazyrouter.files.errors import PictureRefused, StorageUnavailable
 from crazyrouter.files.pictures import MAX_BYTES
@@ -71,7 +71,7 @@ async def make_call(
         return await collect(transport, order, call, done, deadline=deadline)
     except ProviderError as error:
         return CallResult(call.number, name_end(error, accepted=accepted), failures=(describe(error),))
-    except (DatabaseError, LaneClosed):
+    except (AnyDatabaseError, LaneClosed):
         raise
     except Exception as error:
         # A fault of an adapter or of ours must not leave the money held: what was sent is not known.

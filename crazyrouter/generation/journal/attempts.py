@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from crazyrouter.generation.models import Attempt
 from crazyrouter.generation.order import Call, CallResult, Failure, Order
 from crazyrouter.sql import Statement
 from providers.routing import Route
@@ -123,16 +124,25 @@ def accept_attempts(connection: BaseDatabaseWrapper, items: Sequence[Acceptance]
     return [None] * len(items)
 
 
+def render_transitions() -> str:
+    """The attempt's transition table as a condition: which state a row may leave for the one it is given."""
+    return " OR ".join(
+        f"generation_attempt.state = '{start}' AND r.state IN ({', '.join(repr(str(end)) for end in ends)})"
+        for start, ends in Attempt.TRANSITIONS.items()
+        if ends
+    )
+
+
 END_ATTEMPTS = Statement(
-    """
+    f"""
     UPDATE generation_attempt
     SET state = r.state, code = r.code, billed = r.billed, detail = r.detail, images = r.images,
         upstream_id = CASE WHEN r.upstream_id = '' THEN generation_attempt.upstream_id ELSE r.upstream_id END,
-        ended_at = {now}
-    FROM {rows}
+        ended_at = {{now}}
+    FROM {{rows}}
     WHERE generation_attempt.generation_id = r.generation_id AND generation_attempt.number = r.number
-      AND generation_attempt.state IN ('created', 'accepted')
-    """,
+      AND ({render_transitions()})
+    """,  # noqa: S608 - states are constants of this code base
     generation_id="text",
     number="integer",
     state="text",

@@ -1,0 +1,73 @@
+"""A connection that breaks in the driver (InterfaceError, which is no DatabaseError) is a fault of ours, waited out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+import pytest
+from django.db import InterfaceError
+
+from crazyrouter.generation import engine as engine_module
+from crazyrouter.generation import lane as lane_module
+from crazyrouter.generation.journal.finishing import finish_generations
+from crazyrouter.generation.journal.opening import open_generations
+from tests.books import count_rows_async, read_violations_async
+
+URL = "/v1/images/generations"
+BODY = {"model": "qwen-image-2.0", "prompt": "a cat", "size": "512x512"}
+
+
+@pytest.fixture(autouse=True)
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_module, "RETRY_PAUSES", ())
+
+
+def fail_first(operation: Any, times: int) -> Any:
+    """The operation, after so many broken connections."""
+    left = [times]
+
+    def run(connection: Any, items: Sequence[Any]) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise InterfaceError("connection already closed")
+        return operation(connection, items)
+
+    return run
+
+
+async def test_a_finish_is_tried_until_the_database_is_back(
+    gateway: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A batch and its item alone: two breaks are one failed write.
+    monkeypatch.setattr(engine_module, "finish_generations", fail_first(finish_generations, 2))
+    assert (await gateway.post(URL, json=BODY)).status_code == 200
+    assert await count_rows_async() == {"generations": 1, "attempts": 1, "images": 1, "charges": 1, "held": 0}
+    assert await read_violations_async() == []
+
+
+async def test_an_open_that_cannot_be_written_is_unavailable(
+    gateway: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "open_generations", fail_first(open_generations, 2))
+    response = await gateway.post(URL, json=BODY)
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "service_unavailable")
+    assert (await count_rows_async())["generations"] == 0
+
+
+async def test_leases_are_kept_after_a_break(
+    gateway: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.LEASE_REFRESH_S = 0.05
+    refreshed: list[str] = []
+
+    def note_refresh(connection: Any, owners: Sequence[str]) -> list[None]:
+        refreshed.extend(owners)
+        return [None] * len(owners)
+
+    monkeypatch.setattr(engine_module, "refresh_leases", fail_first(note_refresh, 2))
+    order = asyncio.create_task(gateway.post(URL, json=BODY | {"prompt": "a cat [[sim: latency seconds=1]]"}))
+    assert (await order).status_code == 200
+    assert refreshed
