@@ -173,9 +173,13 @@ def open_read_only_snapshot(connection: BaseDatabaseWrapper) -> Iterator[None]:
 
 
 def make_append_only(table: str) -> RunPython:
-    """A migration step: triggers that refuse UPDATE, DELETE and (PostgreSQL) TRUNCATE on the table."""
+    """A migration step: triggers that refuse UPDATE, DELETE and (PostgreSQL) TRUNCATE on the table.
+
+    To be run again after a change of the table: Django remakes tables on SQLite, and their triggers are lost.
+    """
 
     def create(apps: Any, schema_editor: Any) -> None:
+        drop(apps, schema_editor)
         for statement in render_append_only(schema_editor.connection.vendor, table):
             schema_editor.execute(statement)
 

@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
-from billing.models import Account, ApiKey
+from billing.models import Account, AccountPrice, ApiKey
 from models_registry.models import ImageModel, Price
 from providers.models import Channel, Credential, Offer
 
@@ -28,9 +28,12 @@ class Generation(models.Model):
 
     id = models.CharField(max_length=30, primary_key=True)
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+", db_index=False)
-    api_key = models.ForeignKey(ApiKey, on_delete=models.PROTECT, related_name="+")
+    api_key = models.ForeignKey(ApiKey, on_delete=models.PROTECT, related_name="+", db_index=False)
     model = models.ForeignKey(ImageModel, on_delete=models.PROTECT, related_name="+")
     price = models.ForeignKey(Price, on_delete=models.PROTECT, related_name="+", db_index=False)
+    account_price = models.ForeignKey(
+        AccountPrice, null=True, on_delete=models.PROTECT, related_name="+", db_index=False
+    )
     unit_price_micros = models.BigIntegerField()
     prompt = models.TextField()
     options = models.JSONField(default=dict, help_text="negative_prompt, seed, prompt_extend, watermark, user.")
@@ -40,12 +43,17 @@ class Generation(models.Model):
     render_height = models.PositiveSmallIntegerField()
     n = models.PositiveSmallIntegerField()
     response_format = models.CharField(max_length=8)
+    request_hash = models.CharField(max_length=64, blank=True, help_text="Of the body as sent, defaults applied.")
+    retries_joined = models.PositiveSmallIntegerField(
+        default=0, help_text="The number of the latest automatic retry of the customer's that waited for this one."
+    )
     state = models.CharField(max_length=10, choices=State.choices)
     failure = models.CharField(max_length=32, blank=True, help_text="Our public code for what went wrong.")
     delivered = models.PositiveSmallIntegerField(default=0)
     revised_prompts = models.JSONField(null=True, blank=True)
     lease_owner = models.CharField(max_length=40, blank=True)
     lease_expires_at = models.DateTimeField()
+    takeovers = models.PositiveSmallIntegerField(default=0, help_text="How often another process took it over.")
     deadline_at = models.DateTimeField()
     created_at = models.DateTimeField(default=timezone.now)
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -56,6 +64,10 @@ class Generation(models.Model):
         indexes = [
             models.Index(fields=["account", "-id"], name="generation_of_account"),
             models.Index(fields=["lease_expires_at"], condition=Q(state="running"), name="generation_running"),
+            # What an SDK's automatic retry looks for.
+            models.Index(
+                fields=["api_key", "request_hash"], condition=Q(answered_at=None), name="generation_undelivered"
+            ),
         ]
         constraints = [
             models.CheckConstraint(
@@ -70,6 +82,27 @@ class Generation(models.Model):
     @property
     def size(self) -> str:
         return f"{self.width}x{self.height}"
+
+
+class IdempotencyKey(models.Model):
+    """An `Idempotency-Key` that an account sent, and the generation it stands for.
+
+    The row is written by the transaction that opens the generation, deleted by the one that ends it in a way that
+    frees the key, and otherwise lives 24 h from opening, longer while the generation runs.
+    """
+
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+", db_index=False)
+    key = models.CharField(max_length=255)
+    generation = models.OneToOneField(Generation, on_delete=models.PROTECT, related_name="idempotency")
+    body_hash = models.CharField(max_length=64, help_text="Of the body as sent, defaults of the API applied.")
+    order_hash = models.CharField(max_length=64, help_text="The same with the model's default size applied.")
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["account", "key"], name="one_generation_per_key")]
+
+    def __str__(self) -> str:
+        return self.key
 
 
 class Attempt(models.Model):
@@ -131,3 +164,22 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.generation_id} #{self.number}"
+
+
+class BooksCheck(models.Model):
+    """One run of `reconcile`: what it found, for the admin."""
+
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField()
+    entries = models.BigIntegerField(help_text="Ledger entries at that moment.")
+    violations = models.PositiveIntegerField()
+    notices = models.PositiveIntegerField()
+    findings = models.JSONField(default=list, help_text="The first of them, as [rule, subject, detail, notice].")
+
+    class Meta:
+        verbose_name = "check of the books"
+        verbose_name_plural = "checks of the books"
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.started_at:%Y-%m-%d %H:%M}: {self.violations} violations"

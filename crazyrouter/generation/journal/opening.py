@@ -31,11 +31,11 @@ class Opening:
 INSERT_GENERATIONS = Statement(
     """
     INSERT INTO generation_generation (id, account_id, api_key_id, model_id, price_id, unit_price_micros, prompt,
-        options, width, height, render_width, render_height, n, response_format, state, failure, delivered,
-        lease_owner, lease_expires_at, deadline_at, created_at)
+        options, width, height, render_width, render_height, n, response_format, request_hash, retries_joined, state,
+        failure, delivered, lease_owner, lease_expires_at, takeovers, deadline_at, created_at)
     SELECT r.id, r.account_id, r.api_key_id, r.model_id, r.price_id, r.unit_price_micros, r.prompt,
-        r.options, r.width, r.height, r.render_width, r.render_height, r.n, r.response_format, 'running', '', 0,
-        r.owner, {later:r.lease_s}, {later:r.deadline_s}, {now} FROM {rows}
+        r.options, r.width, r.height, r.render_width, r.render_height, r.n, r.response_format, '', 0, 'running',
+        '', 0, r.owner, {later:r.lease_s}, 0, {later:r.deadline_s}, {now} FROM {rows}
     """,
     id="text",
     account_id="bigint",

@@ -1,4 +1,4 @@
-"""Accounts, keys, holds and ledger entries. Only `billing.ledger` writes an amount."""
+"""The books: money held, the ledger, and what is derived from it."""
 
 from __future__ import annotations
 
@@ -6,63 +6,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
-
-class Account(models.Model):
-    """Who pays. The amounts are projections: balance = Σ entries, held = Σ open holds; `reconcile` proves both."""
-
-    class State(models.TextChoices):
-        ACTIVE = "active", "Active"
-        SUSPENDED = "suspended", "Suspended"
-
-    name = models.CharField(max_length=100, unique=True)
-    state = models.CharField(max_length=10, choices=State.choices, default=State.ACTIVE)
-    balance_micros = models.BigIntegerField(default=0, editable=False)
-    held_micros = models.BigIntegerField(default=0, editable=False)
-    credit_limit_micros = models.BigIntegerField(default=0, help_text="How far below zero the account may go.")
-    sequence = models.BigIntegerField(default=0, editable=False, help_text="Number of the last ledger entry.")
-    time_zone = models.CharField(max_length=64, default="Asia/Shanghai")
-    closed_until = models.DateTimeField(null=True, blank=True, editable=False, help_text="End of the last closed month")
-    note = models.TextField(blank=True)
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
-
-    class Meta:
-        ordering = ["name"]
-        constraints = [
-            models.CheckConstraint(condition=Q(held_micros__gte=0), name="held_not_negative"),
-            models.CheckConstraint(condition=Q(credit_limit_micros__gte=0), name="credit_limit_not_negative"),
-        ]
-
-    def __str__(self) -> str:
-        return self.name
-
-    @property
-    def available_micros(self) -> int:
-        """What new work may still reserve."""
-        return self.balance_micros + self.credit_limit_micros - self.held_micros
-
-
-class ApiKey(models.Model):
-    """A secret that orders for an account. Only its keyed hash is stored; the prefix is for people."""
-
-    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="keys")
-    name = models.CharField(max_length=100, blank=True)
-    prefix = models.CharField(max_length=24, unique=True, editable=False)
-    key_hash = models.CharField(max_length=64, unique=True, editable=False)
-    spent_micros = models.BigIntegerField(default=0, editable=False)
-    expires_at = models.DateTimeField(null=True, blank=True)
-    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
-
-    class Meta:
-        verbose_name = "API key"
-        ordering = ["-id"]
-        constraints = [models.CheckConstraint(condition=Q(spent_micros__gte=0), name="spent_not_negative")]
-
-    def __str__(self) -> str:
-        return f"{self.prefix}…"
-
-    def is_usable(self) -> bool:
-        return self.revoked_at is None and (self.expires_at is None or self.expires_at > timezone.now())
+from billing.models.accounts import Account, ApiKey
 
 
 class Hold(models.Model):
@@ -74,7 +18,7 @@ class Hold(models.Model):
         RELEASED = "released", "Released"
 
     reference = models.CharField(max_length=40)
-    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="holds")
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="holds", db_index=False)
     api_key = models.ForeignKey(ApiKey, null=True, on_delete=models.PROTECT, related_name="holds", db_index=False)
     amount_micros = models.BigIntegerField()
     captured_micros = models.BigIntegerField(default=0)
@@ -84,6 +28,7 @@ class Hold(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        indexes = [models.Index(fields=["account"], condition=Q(state="open"), name="hold_open_of_account")]
         constraints = [
             # Not `unique=True`: that would add an index for LIKE, which nobody asks and every insert pays.
             models.UniqueConstraint(fields=["reference"], name="one_hold_per_reference"),
@@ -111,7 +56,7 @@ class LedgerEntry(models.Model):
         REFUND = "refund", "Refund"
         ADJUSTMENT = "adjustment", "Adjustment"
 
-    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="entries")
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="entries", db_index=False)
     sequence = models.BigIntegerField()
     kind = models.CharField(max_length=10, choices=Kind.choices)
     amount_micros = models.BigIntegerField()
@@ -123,6 +68,7 @@ class LedgerEntry(models.Model):
     size = models.CharField(max_length=11, blank=True)
     unit_price_micros = models.BigIntegerField(null=True, blank=True)
     price_version = models.BigIntegerField(null=True, blank=True)
+    account_price_version = models.BigIntegerField(null=True, blank=True, help_text="Where a price was agreed.")
     key_prefix = models.CharField(max_length=24, blank=True)
     memo = models.CharField(max_length=200, blank=True)
     actor = models.CharField(max_length=150, blank=True)
@@ -131,6 +77,11 @@ class LedgerEntry(models.Model):
     class Meta:
         verbose_name_plural = "ledger entries"
         ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["account", "booked_at"], name="entries_of_account_by_time"),
+            # By people, or rare: among millions of charges these few are looked for by kind.
+            models.Index(fields=["kind", "-id"], condition=~Q(kind="charge"), name="entries_that_are_no_charge"),
+        ]
         constraints = [
             models.UniqueConstraint(fields=["kind", "reference", "line"], name="one_entry_per_reference_line"),
             models.UniqueConstraint(fields=["account", "sequence"], name="one_entry_per_sequence"),
@@ -144,3 +95,46 @@ class LedgerEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.reference}/{self.line}"
+
+
+class UsageDay(models.Model):
+    """What one key was charged for one model on one day of the account's time zone: a projection of the ledger.
+
+    Moved by the transaction that books the charges, so that a month of a busy account is read in a few rows.
+    """
+
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+", db_index=False)
+    day = models.DateField()
+    key_prefix = models.CharField(max_length=24)
+    model = models.CharField(max_length=64)
+    images = models.BigIntegerField()
+    amount_micros = models.BigIntegerField(help_text="What was charged, as a positive amount.")
+
+    class Meta:
+        ordering = ["-day", "model", "key_prefix"]
+        constraints = [
+            models.UniqueConstraint(fields=["account", "day", "model", "key_prefix"], name="usage_once_a_day"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.account_id} {self.day} {self.model} {self.key_prefix}"
+
+
+class RefundedCharge(models.Model):
+    """How much of a charge was given back; made with its first refund. Refunds never exceed their charge."""
+
+    charge = models.OneToOneField(LedgerEntry, on_delete=models.PROTECT, related_name="refunded")
+    charged_micros = models.BigIntegerField()
+    refunded_micros = models.BigIntegerField(default=0)
+    refunds = models.PositiveIntegerField(default=0, help_text="Their number: the line of the next one.")
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(refunded_micros__gte=0, refunded_micros__lte=F("charged_micros")),
+                name="refunded_within_charge",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.charge_id}: {self.refunded_micros} of {self.charged_micros}"
