@@ -173,7 +173,7 @@ def test_truncate_is_refused_too(db: None) -> None:
     if connection.vendor != "postgresql":
         pytest.skip("SQLite has no TRUNCATE")
     with pytest.raises(DatabaseError, match="append-only"), transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("TRUNCATE billing_ledgerentry")
+        cursor.execute("TRUNCATE billing_ledgerentry CASCADE")
 
 
 def test_constraints_hold_without_the_code(db: None) -> None:

@@ -1,11 +1,6 @@
-"""THE ONLY WRITER OF MONEY.
+"""Money held before an upstream is called, and what becomes of it: charges for what was delivered, the rest released.
 
-`reserve` and `settle` take many items and run inside the caller's transaction: a group commit passes what arrived
-together, everything else a list of one. Where a transaction spans several accounts it calls `lock_accounts` first.
-`top_up` opens its own. Every verb is idempotent: "already there" is success.
-
-    LedgerError
-      Duplicate       the reference was booked before with another amount or account
+Many items a call, inside the caller's transaction: a group commit passes what arrived together.
 """
 
 from __future__ import annotations
@@ -16,20 +11,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from django.db import connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import F
 
-from billing.models import Account, LedgerEntry
-from crazyrouter.sql import Statement, lock_rows
-
-
-class LedgerError(Exception):
-    """A booking that was refused; nothing was written."""
-
-
-class Duplicate(LedgerError):
-    """The same reference, but not the same booking."""
+from billing.ledger.entries import append_entries
+from billing.models import LedgerEntry
+from crazyrouter.sql import Statement
 
 
 class Verdict(Enum):
@@ -67,11 +53,6 @@ class Settlement:
 
     reference: str
     charges: tuple[Charge, ...]
-
-
-def lock_accounts(connection: BaseDatabaseWrapper, ids: Iterable[int]) -> None:
-    """Lock these accounts in id order, so that two transactions over the same accounts cannot deadlock."""
-    lock_rows(connection, "billing_account", sorted(set(ids)))
 
 
 # --- reserve -----------------------------------------------------------------------------------------------------
@@ -152,53 +133,12 @@ CLOSE_HOLDS = Statement(
     captured="bigint",
 )
 
-MOVE_ACCOUNTS = Statement(
-    """
-    UPDATE billing_account
-    SET balance_micros = balance_micros + r.amount, held_micros = held_micros - r.released,
-        sequence = sequence + r.entries
-    FROM {rows}
-    WHERE billing_account.id = r.account_id
-    RETURNING billing_account.id, balance_micros, sequence
-    """,
-    account_id="bigint",
-    amount="bigint",
-    released="bigint",
-    entries="bigint",
-)
-
 RAISE_SPENT = Statement(
     """
     UPDATE billing_apikey SET spent_micros = spent_micros + r.amount FROM {rows} WHERE billing_apikey.id = r.key_id
     """,
     key_id="bigint",
     amount="bigint",
-)
-
-# booked_at: never before the end of the account's last closed month, so that a delivered image can always be booked.
-INSERT_ENTRIES = Statement(
-    """
-    INSERT INTO billing_ledgerentry (account_id, sequence, kind, amount_micros, balance_after_micros, currency,
-        reference, line, model, size, unit_price_micros, price_version, key_prefix, memo, actor, booked_at)
-    SELECT r.account_id, r.sequence, r.kind, r.amount_micros, r.balance_after_micros, 'CNY',
-        r.reference, r.line, r.model, r.size, r.unit_price_micros, r.price_version, r.key_prefix, r.memo, r.actor,
-        CASE WHEN a.closed_until > {now} THEN a.closed_until ELSE {now} END
-    FROM {rows} JOIN billing_account a ON a.id = r.account_id
-    """,
-    account_id="bigint",
-    sequence="bigint",
-    kind="text",
-    amount_micros="bigint",
-    balance_after_micros="bigint",
-    reference="text",
-    line="integer",
-    model="text",
-    size="text",
-    unit_price_micros="bigint",
-    price_version="bigint",
-    key_prefix="text",
-    memo="text",
-    actor="text",
 )
 
 
@@ -259,70 +199,6 @@ def make_charge_row(hold: ClosedHold, charge: Charge) -> dict[str, Any]:
     }
 
 
-def append_entries(
-    connection: BaseDatabaseWrapper, entries: dict[int, list[dict[str, Any]]], released: dict[int, int]
-) -> None:
-    """Write the entries of some accounts with gap-free sequences and running balances."""
-    moves = [
-        {
-            "account_id": account_id,
-            "amount": sum(entry["amount_micros"] for entry in entries.get(account_id, ())),
-            "released": released.get(account_id, 0),
-            "entries": len(entries.get(account_id, ())),
-        }
-        for account_id in sorted(entries.keys() | released.keys())
-    ]
-    rows: list[dict[str, Any]] = []
-    for account_id, balance, sequence in MOVE_ACCOUNTS.run(connection, moves):
-        rows += number_entries(entries.get(account_id, []), account_id, balance, sequence)
-    if rows:
-        INSERT_ENTRIES.send(connection, rows)
-
-
-def number_entries(
-    entries: Sequence[dict[str, Any]], account_id: int, balance: int, sequence: int
-) -> list[dict[str, Any]]:
-    """Rows of one account, counted back from the balance and sequence after its last entry."""
-    rows = []
-    for entry in reversed(entries):
-        rows.append(entry | {"account_id": account_id, "sequence": sequence, "balance_after_micros": balance})
-        balance -= entry["amount_micros"]
-        sequence -= 1
-    return rows[::-1]
-
-
 def release(connection: BaseDatabaseWrapper, references: Iterable[str]) -> None:
     """Give back what is held for generations that delivered nothing."""
     settle(connection, [Settlement(reference, ()) for reference in references])
-
-
-# --- by people ---------------------------------------------------------------------------------------------------
-
-
-def top_up(account: Account, *, amount_micros: int, reference: str, memo: str, actor: str) -> LedgerEntry:
-    """Book a payment. The same reference booked again is the same entry; with other facts it is refused."""
-    if amount_micros <= 0:
-        raise LedgerError("a top-up must be above zero")
-    row = {
-        "kind": LedgerEntry.Kind.TOP_UP,
-        "amount_micros": amount_micros,
-        "reference": reference,
-        "line": 0,
-        "model": "",
-        "size": "",
-        "unit_price_micros": None,
-        "price_version": None,
-        "key_prefix": "",
-        "memo": memo[:200],
-        "actor": actor[:150],
-    }
-    with transaction.atomic():
-        # The account's row first: two that book one reference meet here, and the second then sees the first's entry.
-        Account.objects.filter(pk=account.pk).update(sequence=F("sequence"))
-        existing = LedgerEntry.objects.filter(kind=LedgerEntry.Kind.TOP_UP, reference=reference, line=0).first()
-        if existing is None:
-            append_entries(connection, {account.pk: [row]}, {})
-            return LedgerEntry.objects.get(kind=LedgerEntry.Kind.TOP_UP, reference=reference, line=0)
-        if existing.account_id != account.pk or existing.amount_micros != amount_micros:
-            raise Duplicate(f"the reference {reference!r} is booked already, with another amount or account")
-        return existing

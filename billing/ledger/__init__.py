@@ -1,0 +1,28 @@
+"""THE ONLY WRITER OF MONEY.
+
+`reserve` and `settle` take many items and run inside the caller's transaction: a group commit passes what arrived
+together, everything else a list of one. Where a transaction spans several accounts it calls `lock_accounts` first.
+The verbs of people open their own. Every verb is idempotent: "already there" is success.
+
+    entries     numbered entries, the account's row; LedgerError
+    holds       reserve, settle, release: what generations do
+    people      top_up: what people do
+"""
+
+from billing.ledger.entries import Duplicate, LedgerError, lock_accounts
+from billing.ledger.holds import Charge, Reservation, Settlement, Verdict, release, reserve, settle
+from billing.ledger.people import top_up
+
+__all__ = [
+    "Charge",
+    "Duplicate",
+    "LedgerError",
+    "Reservation",
+    "Settlement",
+    "Verdict",
+    "lock_accounts",
+    "release",
+    "reserve",
+    "settle",
+    "top_up",
+]
