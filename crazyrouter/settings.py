@@ -232,6 +232,9 @@ MAX_BODY_BYTES = read_int("MAX_BODY_BYTES", default=64 * 1024, least=1024)
 METRICS_TOKEN: str = env.str("METRICS_TOKEN", default="")
 WEB_PROCESSES = read_int("WEB_PROCESSES", default=1, least=1)
 
+# Above this amount in CNY a second person approves top-ups, refunds and adjustments; 0: always.
+APPROVAL_THRESHOLD: str = env.str("APPROVAL_THRESHOLD", default="") or "10000.00"
+
 # Times, in seconds unless the name says otherwise
 GENERATION_DEADLINE_S = read_seconds("GENERATION_DEADLINE_S", default=300)
 LEASE_S = read_seconds("LEASE_S", default=20)

@@ -6,23 +6,29 @@ The verbs of people open their own. Every verb is idempotent: "already there" is
 
     entries     numbered entries, the account's row; LedgerError
     holds       reserve, settle, release: what generations do
-    people      top_up: what people do
+    people      top_up, adjust, refund: what people do; ExceedsCharge, WrongDate
 """
 
 from billing.ledger.entries import Duplicate, LedgerError, lock_accounts
 from billing.ledger.holds import Charge, Reservation, Settlement, Verdict, release, reserve, settle
-from billing.ledger.people import top_up
+from billing.ledger.people import ExceedsCharge, WrongDate, adjust, read_left, refund, take_account, top_up
 
 __all__ = [
     "Charge",
     "Duplicate",
+    "ExceedsCharge",
     "LedgerError",
     "Reservation",
     "Settlement",
     "Verdict",
+    "WrongDate",
+    "adjust",
     "lock_accounts",
+    "read_left",
+    "refund",
     "release",
     "reserve",
     "settle",
+    "take_account",
     "top_up",
 ]
