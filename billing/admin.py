@@ -14,10 +14,11 @@ from django.utils import timezone
 from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.decorators import action, display
 
-from billing import admin_books, ledger
-from billing.forms import AccountForm, ApiKeyForm, TopUpForm
+from billing import admin_books
+from billing.admin_bookings import AccountBookings
+from billing.forms import AccountForm, ApiKeyForm
 from billing.keys import create_key, revoke_key
-from billing.models import Account, ApiKey, LedgerEntry
+from billing.models import Account, ApiKey
 from models_registry.amounts import format_money
 from models_registry.backoffice import (
     FormColumnsAdmin,
@@ -55,13 +56,13 @@ class ApiKeyInline(ReadOnlyInline):
 
 
 @admin.register(Account)
-class AccountAdmin(FormColumnsAdmin):
+class AccountAdmin(AccountBookings, FormColumnsAdmin):
     form = AccountForm
     inlines = (ApiKeyInline,)
     list_display = ("name", "state_badge", "balance", "held", "credit_limit", "available", "key_count", "created_at")
     list_filter = ("state",)
     search_fields = ("name",)
-    actions_detail = ("top_up", "create_key")
+    actions_detail = ("top_up", "adjust", "create_key")
     actions_row = ("top_up",)
     readonly_fields = ("balance", "held", "available", "sequence", "closed_until", "created_at")
     fieldsets = (
@@ -76,10 +77,6 @@ class AccountAdmin(FormColumnsAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Account | None = None) -> bool:
         """Accounts stay in the books: they are suspended."""
         return False
-
-    def has_book_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Booking money takes the right to add ledger entries, beside the right to change accounts."""
-        return request.user.has_perm("billing.add_ledgerentry")
 
     @display(description="State", ordering="state", label=STATE_COLOURS)
     def state_badge(self, account: Account) -> str:
@@ -113,23 +110,6 @@ class AccountAdmin(FormColumnsAdmin):
         before, after = form.initial["credit_limit_micros"], form.cleaned_data["credit_limit_micros"]
         return [*said, {"changed": {"fields": [f"credit limit {format_money(before)} -> {format_money(after)}"]}}]
 
-    @action(description="Top up", url_path="top-up", icon="add_card", permissions=["change", "book"])
-    def top_up(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        account = find_object(self, request, object_id)
-        form = TopUpForm(request.POST or None)
-        if request.method == "POST" and form.is_valid() and self.book(request, account, form):
-            return go_to(self, account)
-        return show_operation(
-            self,
-            request,
-            obj=account,
-            form=form,
-            title=f"Top up {account.name}",
-            intro=f"Book a payment that {account.name} has made; an entry in the ledger is final. "
-            f"The balance is {format_money(account.balance_micros)}.",
-            submit="Book top-up",
-        )
-
     def has_issue_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("billing.add_apikey")
 
@@ -138,28 +118,6 @@ class AccountAdmin(FormColumnsAdmin):
         """To the form of a new key, with the account filled in."""
         account = find_object(self, request, object_id)
         return HttpResponseRedirect(f"{reverse('admin:billing_apikey_add')}?account={account.pk}")
-
-    def book(self, request: HttpRequest, account: Account, form: TopUpForm) -> bool:
-        reference, amount = form.booking_reference, format_money(form.cleaned_data["amount"])
-        known = LedgerEntry.objects.filter(kind=LedgerEntry.Kind.TOP_UP, reference=reference).exists()
-        try:
-            entry = ledger.top_up(
-                account,
-                amount_micros=form.cleaned_data["amount"],
-                reference=reference,
-                memo=form.cleaned_data["memo"],
-                actor=request.user.get_username(),
-            )
-        except ledger.LedgerError as refused:
-            form.add_error(None, str(refused))
-            return False
-        if known:
-            self.message_user(request, f"This top-up of {amount} was booked before, as entry {entry.sequence}.")
-            return True
-        self.log_change(request, account, f"Top-up of {amount}: entry {entry.sequence}, {reference}")
-        balance = format_money(entry.balance_after_micros)
-        self.message_user(request, f"{amount} booked. The balance is {balance}.", messages.SUCCESS)
-        return True
 
 
 @admin.register(ApiKey)

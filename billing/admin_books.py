@@ -6,6 +6,7 @@ from django.contrib import admin
 from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.decorators import display
 
+from billing.admin_bookings import EntryBookings
 from billing.models import Hold, LedgerEntry
 from models_registry.amounts import format_money
 from models_registry.backoffice import ReadOnlyAdmin
@@ -38,7 +39,7 @@ class HoldAdmin(ReadOnlyAdmin):
 
 
 @admin.register(LedgerEntry)
-class LedgerEntryAdmin(ReadOnlyAdmin):
+class LedgerEntryAdmin(EntryBookings, ReadOnlyAdmin):
     list_display = (
         "sequence",
         "account",
@@ -60,7 +61,7 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
     fieldsets = (
         (None, {"fields": (("account", "sequence"), "kind", ("amount", "balance_after"), "booked_at")}),
         ("What for", {"fields": (("reference", "line"), ("model", "size"), ("unit_price", "price_version"))}),
-        ("By whom", {"fields": (("key_prefix", "actor"), "memo")}),
+        ("By whom", {"fields": (("key_prefix", "actor"), "memo", ("booking_of", "refunded_part"))}),
     )
 
     @display(description="Kind", ordering="kind", label=KIND_COLOURS)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils import timezone
-from unfold.widgets import UnfoldAdminTextInputWidget
 
 from billing.models import Account, ApiKey
-from models_registry.amounts import ONE_MICRO, AmountField
+from models_registry.amounts import AmountField
 
 
 class AccountForm(forms.ModelForm):
@@ -31,18 +29,6 @@ class AccountForm(forms.ModelForm):
         except (ValueError, ZoneInfoNotFoundError, OSError):
             raise ValidationError("no such time zone: write one like Asia/Shanghai") from None
         return name
-
-
-class TopUpForm(forms.Form):
-    """A payment. The reference is drawn when the form is shown: sent twice, it books once."""
-
-    amount = AmountField(label="Amount (¥)", min_value=ONE_MICRO, help_text="Plain CNY, like 100.00.")
-    memo = forms.CharField(max_length=200, widget=UnfoldAdminTextInputWidget(), help_text="Where the money came from.")
-    reference = forms.UUIDField(widget=forms.HiddenInput, initial=uuid.uuid4)
-
-    @property
-    def booking_reference(self) -> str:
-        return f"admin-{self.cleaned_data['reference']}"
 
 
 class ApiKeyForm(forms.ModelForm):

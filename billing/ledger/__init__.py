@@ -6,12 +6,12 @@ The verbs of people open their own. Every verb is idempotent: "already there" is
 
     entries     numbered entries, the account's row; LedgerError
     holds       reserve, settle, release: what generations do
-    people      top_up, adjust, refund: what people do; ExceedsCharge, WrongDate
+    people      top_up, adjust, refund: what people do; ExceedsCharge
 """
 
 from billing.ledger.entries import Duplicate, LedgerError, lock_accounts
 from billing.ledger.holds import Charge, Reservation, Settlement, Verdict, release, reserve, settle
-from billing.ledger.people import ExceedsCharge, WrongDate, adjust, read_left, refund, take_account, top_up
+from billing.ledger.people import ExceedsCharge, adjust, read_left, refund, take_account, top_up
 
 __all__ = [
     "Charge",
@@ -21,7 +21,6 @@ __all__ = [
     "Reservation",
     "Settlement",
     "Verdict",
-    "WrongDate",
     "adjust",
     "lock_accounts",
     "read_left",

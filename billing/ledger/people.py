@@ -2,18 +2,15 @@
 
 LedgerError
   ExceedsCharge   a refund of more than is left of its charge
-  WrongDate       a date in the future, or in a month that is closed
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from django.db import connection, transaction
 from django.db.models import F
-from django.db.models.functions import Now
 
 from billing.ledger.entries import Duplicate, LedgerError, append_entries
 from billing.models import Account, LedgerEntry, RefundedCharge
@@ -23,21 +20,17 @@ from billing.money import MICROS, format_amount
 LARGEST_MICROS = 10**9 * MICROS - 1
 #: What a refund copies from its charge, so that it can be read alone.
 COPIED = ("model", "size", "unit_price_micros", "price_version", "account_price_version", "key_prefix")
-MINUTE = "%Y-%m-%d %H:%M %z"
 
 
 class ExceedsCharge(LedgerError):
     """More than is left of the charge."""
 
 
-class WrongDate(LedgerError):
-    """Nothing can be booked at this date."""
-
-
 def top_up(
     account: Account, *, amount_micros: int, reference: str, memo: str, actor: str, book_at: datetime | None = None
 ) -> LedgerEntry:
-    """Book a payment. The same reference booked again is the same entry; with other facts it is refused."""
+    """Book a payment, now or at a date that a person names. The same reference booked again is the same entry; with
+    other facts it is refused."""
     check_amount(amount_micros)
     if amount_micros <= 0:
         raise LedgerError("a top-up must be above zero")
@@ -103,7 +96,7 @@ def book_once(account: Account, row: dict[str, Any], book_at: datetime | None) -
         take_account(account.pk)
         existing = LedgerEntry.objects.filter(kind=row["kind"], reference=row["reference"], line=0).first()
         if existing is None:
-            return append(account.pk, row | {"booked_at": name_moment(account.pk, book_at)})
+            return append(account.pk, row | {"booked_at": book_at})
         facts = (existing.account_id, existing.amount_micros, existing.booked_at)
         if facts != (account.pk, row["amount_micros"], book_at or existing.booked_at):
             raise Duplicate(f"the reference {row['reference']!r} is booked already, with another amount or account")
@@ -119,21 +112,6 @@ def make_row(kind: str, amount_micros: int, reference: str, memo: str, actor: st
     row = {"kind": kind, "amount_micros": amount_micros, "reference": reference, "line": 0, "booked_at": None}
     row |= {name: getattr(LedgerEntry(), name) for name in COPIED}
     return row | {"memo": memo[:200], "actor": actor[:150]}
-
-
-def name_moment(account_id: int, book_at: datetime | None) -> str | None:
-    """A date that a person named, as the statements take it. Asked once the account's row is taken: no month of it
-    is closed meanwhile."""
-    if book_at is None:
-        return None
-    account = Account.objects.annotate(now=Now()).get(pk=account_id)
-    zone = ZoneInfo(account.time_zone)
-    if book_at > account.now:
-        raise WrongDate(f"{book_at.astimezone(zone):{MINUTE}} is in the future")
-    if account.closed_until is not None and book_at < account.closed_until:
-        closed = f"the books are closed until {account.closed_until.astimezone(zone):{MINUTE}}"
-        raise WrongDate(f"{book_at.astimezone(zone):{MINUTE}} is in a closed month: {closed}")
-    return book_at.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ")
 
 
 def check_amount(amount_micros: int) -> None:

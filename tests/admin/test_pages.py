@@ -28,6 +28,7 @@ PAGES = [
     "billing_apikey",
     "billing_hold",
     "billing_ledgerentry",
+    "billing_booking",
     "generation_generation",
     "files_storedimage",
     "auth_user",
