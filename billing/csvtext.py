@@ -10,6 +10,7 @@ from billing.money import format_plain
 CONTENT_TYPE = "text/csv; charset=utf-8"
 #: A text cell that begins so is a formula to a spreadsheet.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+STARTS = frozenset(FORMULA_STARTS)
 
 
 class Number(str):
@@ -37,11 +38,5 @@ def render_lines(rows: Iterable[Sequence[Cell]]) -> Iterator[str]:
     """One line a row, ended by CR LF. Text is neutralised, `int` and `Number` are not."""
     writer = csv.writer(Line(), lineterminator="\r\n")
     for row in rows:
-        yield writer.writerow([neutralise(cell) for cell in row])
-
-
-def neutralise(cell: Cell) -> Cell:
-    """Text that a spreadsheet would run becomes text that it shows."""
-    if isinstance(cell, str) and not isinstance(cell, Number) and cell.startswith(FORMULA_STARTS):
-        return f"'{cell}"
-    return cell
+        # Neutralised in place: tens of millions of cells pass here.
+        yield writer.writerow([f"'{cell}" if type(cell) is str and cell[:1] in STARTS else cell for cell in row])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, tzinfo
+from functools import lru_cache
 from typing import Any
 
 from billing.csvtext import Cell, Number, write_amount
@@ -96,7 +97,7 @@ def render_charges(share: Share, page: Sequence[Entry]) -> Iterator[Sequence[Cel
          price, version, agreed, key, _, _) in page:
         yield (
             account_id, account, sequence, pk, write_time(booked_at, zone), reference, line, model, size,
-            write_optional_amount(price), write_amount(-amount), currency,
+            write_price(price), write_price(-amount), currency,
             "" if version is None else version, "" if agreed is None else agreed, key,
         )
     # fmt: on
@@ -117,7 +118,7 @@ def render_ledger(share: Share, page: Sequence[Entry]) -> Iterator[Sequence[Cell
         yield (
             account_id, account, sequence, pk, write_time(booked_at, zone), kind,
             write_amount(amount), write_amount(balance), currency, reference, line, model, size,
-            write_optional_amount(price), "" if version is None else version, "" if agreed is None else agreed,
+            write_price(price), "" if version is None else version, "" if agreed is None else agreed,
             key, memo, actor, *(corrected.get(reference, NOTHING) if kind == LedgerEntry.Kind.REFUND else NOTHING),
         )
     # fmt: on
@@ -153,5 +154,7 @@ def write_time(moment: datetime, zone: tzinfo) -> Number:
     return Number(moment.astimezone(zone).isoformat(timespec="microseconds"))
 
 
-def write_optional_amount(micros: int | None) -> Cell:
+@lru_cache(maxsize=1000)
+def write_price(micros: int | None) -> Cell:
+    """An amount that many entries share."""
     return "" if micros is None else write_amount(micros)

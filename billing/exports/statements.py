@@ -10,7 +10,7 @@ from typing import NamedTuple
 from django.db.models import Count, Max, Min, QuerySet, Sum
 
 from billing.csvtext import Cell, write_amount
-from billing.exports.entries import NOTHING, PAGE, find_corrected, write_optional_amount, write_time
+from billing.exports.entries import NOTHING, PAGE, find_corrected, write_price, write_time
 from billing.exports.plans import Plan, Share
 from billing.models import ClosedMonth, LedgerEntry
 from billing.periods import Period, split_months
@@ -216,4 +216,4 @@ def render_price(group: Group | None) -> Sequence[Cell]:
     if group is None:
         return ("",) * 4
     versions = ("" if version is None else version for version in (group.price_version, group.account_price_version))
-    return (group.model, write_optional_amount(group.unit_price_micros), *versions)
+    return (group.model, write_price(group.unit_price_micros), *versions)
