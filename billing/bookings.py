@@ -61,7 +61,7 @@ def make_token(kind: str, reference: str) -> str:
     """The token of what is booked once under a reference of its own; at most 64 characters, as the reference."""
     if len(kind) + 1 + len(reference) <= 64:
         return f"{kind}:{reference}"
-    return f"{kind}:{hashlib.sha256(reference.encode()).hexdigest()[:48]}"
+    return f"{kind}:{hashlib.sha256(reference.encode(errors='surrogatepass')).hexdigest()[:48]}"
 
 
 def request_booking(
@@ -112,6 +112,7 @@ def request_refunds(
 
     A charge of which nothing is left is passed over, unless this very request took it.
     """
+    check_text("reference", token, 64)
     with transaction.atomic():
         ledger.take_account(charges[0].account_id)
         answers = []

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import secrets
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 
-from billing.money import format_amount
-from crazyrouter.management.accounts import book_top_up, find_account, parse_amount
+from billing.models import Booking
+from crazyrouter.management.accounts import add_booking_arguments, book_for, find_account, parse_amount
 
 
 class Command(BaseCommand):
-    help = "Book a payment. With --reference, the same payment booked again is booked once."
+    help = "Book a payment. Above APPROVAL_THRESHOLD it waits for a second person in the admin."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("account")
         parser.add_argument("amount", help="in CNY, like 100.00")
-        parser.add_argument("--memo", required=True, help="what the payment was; stands in the books")
-        parser.add_argument("--reference", default="", help="the payment's own number, at most 64 characters")
+        add_booking_arguments(parser)
+        parser.add_argument("--date", metavar="ISO", help="when it was paid; 2026-11-30 in the account's time zone")
 
-    def handle(self, *args: Any, account: str, amount: str, memo: str, reference: str, **options: Any) -> None:
-        if len(reference) > 64 or len(memo) > 200:
-            raise CommandError("--reference has at most 64 characters, --memo at most 200")
-        entry = book_top_up(
+    def handle(
+        self, *args: Any, account: str, amount: str, memo: str, reference: str, date: str | None, **options: Any
+    ) -> None:
+        said = book_for(
             find_account(account),
+            kind=Booking.Kind.TOP_UP,
             amount_micros=parse_amount(amount),
-            reference=reference or f"shell-{secrets.token_hex(8)}",
             memo=memo,
+            reference=reference,
+            date=date,
         )
-        balance = format_amount(entry.balance_after_micros)
-        self.stdout.write(f"{account}: ¥{format_amount(entry.amount_micros)} as {entry.reference}, balance ¥{balance}")
+        self.stdout.write(said)
