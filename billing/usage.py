@@ -7,7 +7,7 @@ refund changes no day here and is seen in the ledger's export.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import NamedTuple
 
@@ -77,10 +77,11 @@ def read_page(scope: Scope, after: Position | None, limit: int) -> UsagePage:
 
 
 def read_rows(scope: Scope, after: Position | None, limit: int) -> list[UsageRow]:
-    """The next rows behind a position, or the first."""
+    """The first rows, or the next behind a position, whose day is one of the scope's."""
     rows = select_days(scope)
     if after is not None:
-        rows = rows.filter(day__lte=after.day).filter(
+        # One upper bound of the days, not two: SQLite would seek the wider one and pass all pages before this again.
+        rows = select_days(replace(scope, last=after.day)).filter(
             Q(day__lt=after.day) | Q(model__gt=after.model) | Q(model=after.model, key_prefix__gt=after.key_prefix)
         )
     rows = rows.order_by("-day", "model", "key_prefix")

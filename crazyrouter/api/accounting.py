@@ -40,7 +40,7 @@ MOST_DAYS = 366
 LONGEST_MODEL = 64
 LONGEST_KEY = 24
 #: Rows read and rendered at a time: all that a file of any length holds in memory.
-CSV_ROWS = 1000
+CSV_ROWS = 500
 CSV_HEADER = ("date", "model", "key", "images", "amount", "currency")
 
 

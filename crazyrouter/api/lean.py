@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from io import BytesIO
 from typing import Any, cast
 
@@ -52,7 +53,7 @@ class LeanHandler(ASGIHandler):
         # A server takes what is sent to a client that has left without a word, so it is asked first.
         if is_gone(receive):
             return
-        await self.send_response(response, send)
+        await self.send_response(response, while_heard(receive, send) if response.streaming else send)
         after_send = getattr(response, "after_send", None)
         if after_send is not None:
             after_send()
@@ -60,7 +61,8 @@ class LeanHandler(ASGIHandler):
     async def send_response(self, response: HttpResponseBase, send: Any) -> None:
         """A whole body in two messages; Django's own way serves streams, and costs twice as much."""
         if response.streaming:
-            await super().send_response(response, send)
+            with suppress(RequestAborted):
+                await super().send_response(response, send)
             return
         headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
@@ -113,6 +115,17 @@ async def read_body(receive: Any, scope: Any) -> BytesIO:
         if not message.get("more_body", False):
             body.seek(0)
             return body
+
+
+def while_heard(receive: Any, send: Any) -> Any:
+    """`send` for a stream: raises RequestAborted as soon as nobody listens, or a long file would be made to its end."""
+
+    async def send_if_heard(message: Any) -> None:
+        if is_gone(receive):
+            raise RequestAborted
+        await send(message)
+
+    return send_if_heard
 
 
 def is_gone(receive: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import http.client
 import io
@@ -23,6 +24,7 @@ from billing.money import format_amount
 from billing.usage import Scope, UsageRow, read_page
 from crazyrouter.api import accounting
 from crazyrouter.api.accounting import choose_scope
+from crazyrouter.asgi import lean
 from crazyrouter.generation.runtime import close_runtime, get_runtime
 from crazyrouter.generation.snapshot import Unavailable
 from tests.server import RunningServer
@@ -30,6 +32,7 @@ from tests.shop import Customer, open_customer
 
 MAX, PLUS = "qwen-image-max", "qwen-image-plus"
 NOVEMBER = {"from": "2026-11-01", "to": "2026-11-30"}
+LINE = "2026-11-30,qwen-image-max,sk-cr-a,1,0.000001,CNY\r\n"
 HEADER = "date,model,key,images,amount,currency\r\n"
 
 #: day, model, key, images, micros
@@ -423,6 +426,38 @@ async def test_a_file_that_cannot_be_finished_does_not_end_well(
     assert await anext(chunks) == f"{HEADER}2026-11-01,{MAX},sk-cr-a,1,0.500000,CNY\r\n"
     with pytest.raises(Unavailable):
         await anext(chunks)
+
+
+async def test_a_file_nobody_waits_for_is_not_read_to_its_end(
+    closing_runtime: None, customer: Customer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounting, "CSV_ROWS", 1)
+    await book(customer.account, *[(day, MAX, "sk-cr-a", 1, 1) for day in range(1, 31)])
+    sent: list[Any] = []
+    asked = False
+
+    async def receive() -> dict[str, Any]:
+        nonlocal asked
+        if not asked:
+            asked = True
+            return {"type": "http.request"}
+        if len(sent) < 3:
+            await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/v1/usage.csv",
+        "query_string": b"from=2026-11-01&to=2026-11-30",
+        "headers": [(b"authorization", customer.headers["Authorization"].encode())],
+    }
+    await lean(scope, receive, send)
+    days = [message["body"][-len(LINE) :][:10] for message in sent[1:]]
+    assert (sent[0]["status"], days) == (200, [b"2026-11-30", b"2026-11-29"])
 
 
 def make_year(account: Account, *, keys: int) -> list[UsageDay]:
