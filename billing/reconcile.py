@@ -8,6 +8,8 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from crazyrouter.sql import is_postgresql
+
 
 @dataclass(frozen=True, slots=True)
 class Violation:
@@ -33,6 +35,24 @@ class Rule:
             cursor.execute(self.query, params)
             for subject, *facts in cursor:
                 yield Violation(self.name, str(subject), self.detail.format(*facts), self.notice)
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenTexts:
+    """Whether each frozen statement is the text whose SHA-256 was written down; hashed where it lies."""
+
+    name: str = "frozen-statement-has-its-hash"
+
+    def check(self, connection: BaseDatabaseWrapper) -> Iterator[Violation]:
+        # SHA256 of SQLite is Django's own function.
+        found = "encode(sha256(convert_to(csv, 'UTF8')), 'hex')" if is_postgresql(connection) else "SHA256(csv)"
+        query = f"""
+            SELECT account_id, month, sha256, found
+            FROM (SELECT account_id, month, sha256, {found} AS found FROM billing_closedmonth) m WHERE sha256 <> found
+        """  # noqa: S608 - a constant of this function
+        yield from Rule(self.name, query, "account id; the statement of {0} has SHA-256 {2}, frozen was {1}").check(
+            connection
+        )
 
 
 RULES = (
@@ -111,6 +131,43 @@ RULES = (
         """,
         "the key counts {0} spent, its holds captured {1} (micro-units)",
     ),
+    # From the end of the closed month before, or from the account's first entry: each entry is looked at once.
+    Rule(
+        "closed-month-is-what-was-booked",
+        """
+        SELECT m.account_id, m.month, m.entries, m.opening_balance_micros, m.closing_balance_micros,
+               SUM(CASE WHEN e.booked_at >= m.starts_at THEN 1 ELSE 0 END),
+               m.carried + SUM(CASE WHEN e.booked_at < m.starts_at THEN e.amount_micros ELSE 0 END),
+               m.carried + COALESCE(SUM(e.amount_micros), 0)
+        FROM (
+            SELECT c.account_id, month, starts_at, ends_at, entries, opening_balance_micros, closing_balance_micros,
+                   COALESCE(LAG(closing_balance_micros) OVER w, 0) AS carried,
+                   COALESCE(LAG(ends_at) OVER w, (SELECT MIN(booked_at) FROM billing_ledgerentry f
+                                                  WHERE f.account_id = c.account_id)) AS since
+            FROM billing_closedmonth c WINDOW w AS (PARTITION BY c.account_id ORDER BY ends_at)) m
+        LEFT JOIN billing_ledgerentry e
+          ON e.account_id = m.account_id AND e.booked_at >= m.since AND e.booked_at < m.ends_at
+        GROUP BY m.account_id, m.month, m.entries, m.opening_balance_micros, m.closing_balance_micros, m.carried
+        HAVING m.entries <> SUM(CASE WHEN e.booked_at >= m.starts_at THEN 1 ELSE 0 END)
+            OR m.opening_balance_micros
+               <> m.carried + SUM(CASE WHEN e.booked_at < m.starts_at THEN e.amount_micros ELSE 0 END)
+            OR m.closing_balance_micros <> m.carried + COALESCE(SUM(e.amount_micros), 0)
+        """,
+        "account id; {0} was closed with {1} entries from {2} to {3}, booked are {4} from {5} to {6} (micro-units)",
+    ),
+    Rule(
+        "closed-books-end-with-their-last-month",
+        """
+        SELECT a.name, a.closed_until, a.time_zone, m.ends_at, m.time_zone
+        FROM billing_account a
+        LEFT JOIN billing_closedmonth m ON m.account_id = a.id AND NOT EXISTS (
+            SELECT 1 FROM billing_closedmonth l WHERE l.account_id = m.account_id AND l.ends_at > m.ends_at)
+        WHERE a.closed_until <> m.ends_at OR (a.closed_until IS NULL) <> (m.ends_at IS NULL)
+           OR a.time_zone <> m.time_zone
+        """,
+        "closed until {0} in {1}, but its last closed month ends at {2} in {3}",
+    ),
+    FrozenTexts(),
     Rule(
         "account-is-overdrawn",
         """
