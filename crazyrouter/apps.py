@@ -1,5 +1,6 @@
 from django.apps import AppConfig
 from django.core.checks import register
+from django.db.backends.signals import connection_created
 
 
 class CrazyrouterConfig(AppConfig):
@@ -13,7 +14,9 @@ class CrazyrouterConfig(AppConfig):
         # imports that before there are settings.
         from crazyrouter import celery  # noqa: F401
         from crazyrouter.ops import checks
+        from crazyrouter.sql import teach_sqlite
 
+        connection_created.connect(teach_sqlite, dispatch_uid="crazyrouter.sql.teach_sqlite")
         register(checks.check_sqlite_version)
         register(checks.check_leases)
         register(checks.check_simulated_channels, deploy=True)

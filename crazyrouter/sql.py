@@ -9,10 +9,13 @@ a table (`jsonb_to_recordset`, `json_each`): constant statement text, one parame
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
+from zoneinfo import ZoneInfo
 
 import orjson
 from django.db import transaction
@@ -20,7 +23,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import RunPython
 
 #: Column types that a JSON row may carry; SQLite needs no cast for any of them.
-TYPES = {"text", "bigint", "integer", "boolean", "jsonb", "float8"}
+TYPES = {"text", "bigint", "integer", "boolean", "jsonb", "float8", "timestamptz", "date"}
 
 
 def is_postgresql(connection: BaseDatabaseWrapper) -> bool:
@@ -48,10 +51,49 @@ def render_now(vendor: str, *, plus: str = "") -> str:
     return "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"
 
 
+def render_locks(vendor: str, sql: str) -> str:
+    """`{lock:NAME}` and `{claim:NAME}`."""
+    strong = "FOR NO KEY UPDATE OF" if vendor == "postgresql" else None
+    sql = re.sub(r"\{lock:(\w+)\}", rf"{strong} \1" if strong else "", sql)
+    return re.sub(r"\{claim:(\w+)\}", rf"{strong} \1 SKIP LOCKED" if strong else "", sql)
+
+
+def render_began(vendor: str) -> str:
+    """The clock when the statement began: the same moment wherever the statement says it."""
+    # SQLite's clock stands still within a step, and an UPDATE is one.
+    return "statement_timestamp()" if vendor == "postgresql" else render_now(vendor)
+
+
+def render_day(vendor: str, moment: str, zone: str) -> str:
+    """An SQL expression for the day of a moment in a time zone, as text like `2026-11-30`."""
+    if vendor == "postgresql":
+        return f"to_char(({moment}) AT TIME ZONE ({zone}), 'YYYY-MM-DD')"
+    return f"crazyrouter_day({moment}, {zone})"
+
+
+def cut_day(moment: str, zone: str) -> str:
+    """`render_day` for SQLite, which stores moments as UTC without saying so, and knows no time zones."""
+    return datetime.fromisoformat(moment).replace(tzinfo=UTC).astimezone(ZoneInfo(zone)).strftime("%Y-%m-%d")
+
+
+def teach_sqlite(*, connection: BaseDatabaseWrapper, **_: Any) -> None:
+    """To be called for each new connection."""
+    if connection.vendor == "sqlite":
+        connection.connection.create_function("crazyrouter_day", 2, cut_day, deterministic=True)
+
+
+def read_moment(value: datetime | str) -> datetime:
+    """A moment as RETURNING or SELECT gives it: PostgreSQL's driver as an object, SQLite as text in UTC."""
+    return datetime.fromisoformat(value).replace(tzinfo=UTC) if isinstance(value, str) else value
+
+
 class Statement:
     """One statement for both databases.
 
     `{rows}` in the text is the JSON table, `{now}` the database's clock, `{later:EXPR}` is the clock plus EXPR seconds.
+    `{began}` is the clock when the statement began, `{day:MOMENT@ZONE}` the day of a moment in a time zone, as text.
+    `{lock:NAME}` at the end of a SELECT locks the rows of that table until the transaction ends, `{claim:NAME}` skips
+    those that somebody else has locked; SQLite's one writer holds everything already.
     """
 
     def __init__(self, text: str, /, **columns: str) -> None:
@@ -62,11 +104,13 @@ class Statement:
     def render(self, vendor: str) -> str:
         sql = self._rendered.get(vendor)
         if sql is None:
-            sql = self.text.replace("{now}", render_now(vendor))
+            sql = self.text.replace("{now}", render_now(vendor)).replace("{began}", render_began(vendor))
+            sql = re.sub(r"\{day:([^@{}]+)@([^@{}]+)\}", lambda found: render_day(vendor, *found.groups()), sql)
             while "{later:" in sql:
                 head, _, rest = sql.partition("{later:")
                 expression, _, tail = rest.partition("}")
                 sql = head + render_now(vendor, plus=expression) + tail
+            sql = render_locks(vendor, sql)
             if self.columns:
                 sql = sql.replace("{rows}", render_rows(vendor, self.columns))
             self._rendered[vendor] = sql
@@ -145,6 +189,16 @@ def tune_for_batches(connection: BaseDatabaseWrapper) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off")
         connection.connection.prepare_threshold = 0
+
+
+def read_clock(connection: BaseDatabaseWrapper) -> datetime:
+    """The database's own clock."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {render_now(connection.vendor)}", ())
+        (moment,) = cursor.fetchone()
+    if isinstance(moment, str):
+        return datetime.fromisoformat(moment).replace(tzinfo=UTC)
+    return cast("datetime", moment)
 
 
 @contextmanager

@@ -4,13 +4,15 @@
 together, everything else a list of one. Where a transaction spans several accounts it calls `lock_accounts` first.
 The verbs of people open their own. Every verb is idempotent: "already there" is success.
 
+    gates       what stands on the rows of accounts and keys: money, limits; Verdict and its Reason
     entries     numbered entries, the account's row; LedgerError
     holds       reserve, settle, release: what generations do
     people      top_up, adjust, refund: what people do; ExceedsCharge
 """
 
 from billing.ledger.entries import Duplicate, LedgerError, lock_accounts
-from billing.ledger.holds import Charge, Reservation, Settlement, Verdict, release, reserve, settle
+from billing.ledger.gates import Reason, Reservation, Verdict
+from billing.ledger.holds import Charge, Settlement, release, reserve, settle
 from billing.ledger.people import ExceedsCharge, adjust, read_left, refund, take_account, top_up
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "Duplicate",
     "ExceedsCharge",
     "LedgerError",
+    "Reason",
     "Reservation",
     "Settlement",
     "Verdict",

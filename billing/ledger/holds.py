@@ -6,38 +6,21 @@ Many items a call, inside the caller's transaction: a group commit passes what a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from billing.ledger.entries import append_entries
+from billing.ledger.entries import Booked, Ended, append_entries, move_month
+from billing.ledger.gates import Reservation, Verdict, pass_gates
 from billing.models import LedgerEntry
 from crazyrouter.sql import Statement
 
 
-class Verdict(Enum):
-    """What became of one reservation."""
-
-    RESERVED = "reserved"
-    INSUFFICIENT = "insufficient"
-
-
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """Money to hold for one generation. Amounts in micro-units."""
-
-    reference: str
-    account_id: int
-    api_key_id: int | None
-    amount_micros: int
-
-
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """One delivered image."""
+    """One delivered image, at what is really paid for it. `account_price_version` where the price was agreed."""
 
     line: int
     unit_price_micros: int
@@ -45,6 +28,7 @@ class Charge:
     model: str
     size: str
     key_prefix: str
+    account_price_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +40,6 @@ class Settlement:
 
 
 # --- reserve -----------------------------------------------------------------------------------------------------
-
-RAISE_HELD = Statement(
-    """
-    UPDATE billing_account SET held_micros = held_micros + r.amount
-    FROM {rows}
-    WHERE billing_account.id = r.account_id AND billing_account.state = 'active'
-      AND balance_micros + credit_limit_micros - held_micros >= r.amount
-    RETURNING billing_account.id
-    """,
-    account_id="bigint",
-    amount="bigint",
-)
 
 INSERT_HOLDS = Statement(
     """
@@ -82,41 +54,21 @@ INSERT_HOLDS = Statement(
 
 
 def reserve(connection: BaseDatabaseWrapper, items: Sequence[Reservation]) -> dict[str, Verdict]:
-    """Hold money for each item, or refuse it: one verdict per reference.
-
-    Each account is asked once for the sum of its items; only if that does not fit, once per item, so that a large
-    refused hold does not refuse a small one behind it. The conditional UPDATE alone keeps the balance.
-    """
-    by_account: dict[int, list[Reservation]] = defaultdict(list)
-    for item in items:
-        by_account[item.account_id].append(item)
-    sums = {account_id: sum(item.amount_micros for item in own) for account_id, own in by_account.items()}
-    granted = raise_held(connection, sums)
-    reserved = [item for account_id in granted for item in by_account[account_id]]
-    for account_id in by_account.keys() - granted:
-        if len(by_account[account_id]) > 1:
-            reserved += [i for i in by_account[account_id] if raise_held(connection, {account_id: i.amount_micros})]
-    if reserved:
-        INSERT_HOLDS.send(
-            connection,
-            [
-                {
-                    "reference": item.reference,
-                    "account_id": item.account_id,
-                    "api_key_id": item.api_key_id,
-                    "amount_micros": item.amount_micros,
-                }
-                for item in reserved
-            ],
-        )
-    verdicts = {item.reference: Verdict.INSUFFICIENT for item in items}
-    return verdicts | {item.reference: Verdict.RESERVED for item in reserved}
+    """Hold money for each item, or refuse it: one verdict per reference. A refused item leaves nothing behind."""
+    verdicts = pass_gates(connection, items)
+    granted = [make_hold_row(item) for item in items if verdicts[item.reference].granted]
+    if granted:
+        INSERT_HOLDS.send(connection, granted)
+    return verdicts
 
 
-def raise_held(connection: BaseDatabaseWrapper, amounts: dict[int, int]) -> set[int]:
-    """The accounts whose available money covered their amount, which is now held."""
-    rows = [{"account_id": account_id, "amount": amount} for account_id, amount in amounts.items()]
-    return {account_id for (account_id,) in RAISE_HELD.run(connection, rows)}
+def make_hold_row(item: Reservation) -> dict[str, Any]:
+    return {
+        "reference": item.reference,
+        "account_id": item.account_id,
+        "api_key_id": item.api_key_id,
+        "amount_micros": item.amount_micros,
+    }
 
 
 # --- settle ------------------------------------------------------------------------------------------------------
@@ -133,11 +85,35 @@ CLOSE_HOLDS = Statement(
     captured="bigint",
 )
 
-RAISE_SPENT = Statement(
-    """
-    UPDATE billing_apikey SET spent_micros = spent_micros + r.amount FROM {rows} WHERE billing_apikey.id = r.key_id
-    """,
+MOVE_KEYS = Statement(
+    f"""
+    UPDATE billing_apikey
+    SET held_micros = held_micros - r.released, in_flight = in_flight - r.ended,
+        spent_micros = spent_micros + r.charged,
+        {move_month("r.booked_month")}
+    FROM {{rows}} WHERE billing_apikey.id = r.key_id
+    """,  # noqa: S608
     key_id="bigint",
+    released="bigint",
+    ended="integer",
+    charged="bigint",
+    booked_month="text",
+)
+
+# `WHERE true`: without it SQLite reads ON as a join's.
+ADD_USAGE = Statement(
+    """
+    INSERT INTO billing_usageday (account_id, day, key_prefix, model, images, amount_micros)
+    SELECT r.account_id, r.day, r.key_prefix, r.model, r.images, r.amount FROM {rows} WHERE true
+    ON CONFLICT (account_id, day, model, key_prefix) DO UPDATE
+    SET images = billing_usageday.images + excluded.images,
+        amount_micros = billing_usageday.amount_micros + excluded.amount_micros
+    """,
+    account_id="bigint",
+    day="date",
+    key_prefix="text",
+    model="text",
+    images="bigint",
     amount="bigint",
 )
 
@@ -168,19 +144,58 @@ def make_closing_row(item: Settlement) -> dict[str, Any]:
 
 
 def book_charges(connection: BaseDatabaseWrapper, holds: Sequence[ClosedHold], wanted: dict[str, Settlement]) -> None:
-    """Move the accounts once each, then number the entries backwards from what the UPDATE returned."""
-    entries: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    released: dict[int, int] = defaultdict(int)
-    spent: dict[int, int] = defaultdict(int)
+    """Move each account, key and day of usage once. The accounts come first: what they return dates the others."""
+    by_account: dict[int, list[ClosedHold]] = defaultdict(list)
+    by_key: dict[int, list[ClosedHold]] = defaultdict(list)
     for hold in holds:
-        released[hold.account_id] += hold.amount_micros
-        for charge in wanted[hold.reference].charges:
-            entries[hold.account_id].append(make_charge_row(hold, charge))
-            if hold.api_key_id is not None:
-                spent[hold.api_key_id] += charge.unit_price_micros
-    append_entries(connection, entries, released)
-    if spent:
-        RAISE_SPENT.send(connection, [{"key_id": key_id, "amount": amount} for key_id, amount in sorted(spent.items())])
+        by_account[hold.account_id].append(hold)
+        if hold.api_key_id is not None:
+            by_key[hold.api_key_id].append(hold)
+    entries = {
+        account_id: [make_charge_row(hold, charge) for hold in own for charge in wanted[hold.reference].charges]
+        for account_id, own in by_account.items()
+    }
+    ended = {
+        account_id: Ended(sum(hold.amount_micros for hold in own), len(own)) for account_id, own in by_account.items()
+    }
+    booked = append_entries(connection, entries, ended)
+    if by_key:
+        rows = [make_key_row(key_id, own, wanted, booked[own[0].account_id]) for key_id, own in sorted(by_key.items())]
+        MOVE_KEYS.send(connection, rows)
+    if usage := add_up_usage(entries, booked):
+        ADD_USAGE.send(connection, usage)
+
+
+def make_key_row(
+    key_id: int, holds: Sequence[ClosedHold], wanted: dict[str, Settlement], booked: Booked
+) -> dict[str, Any]:
+    return {
+        "key_id": key_id,
+        "released": sum(hold.amount_micros for hold in holds),
+        "ended": len(holds),
+        "charged": sum(charge.unit_price_micros for hold in holds for charge in wanted[hold.reference].charges),
+        "booked_month": booked.day[:7],
+    }
+
+
+def add_up_usage(
+    entries: Mapping[int, Sequence[Mapping[str, Any]]], booked: Mapping[int, Booked]
+) -> list[dict[str, Any]]:
+    days: dict[tuple[int, str, str], list[int]] = defaultdict(list)
+    for account_id, charges in entries.items():
+        for charge in charges:
+            days[account_id, charge["key_prefix"], charge["model"]].append(-charge["amount_micros"])
+    return [
+        {
+            "account_id": account_id,
+            "day": booked[account_id].day,
+            "key_prefix": key_prefix,
+            "model": model,
+            "images": len(amounts),
+            "amount": sum(amounts),
+        }
+        for (account_id, key_prefix, model), amounts in days.items()
+    ]
 
 
 def make_charge_row(hold: ClosedHold, charge: Charge) -> dict[str, Any]:
@@ -193,6 +208,7 @@ def make_charge_row(hold: ClosedHold, charge: Charge) -> dict[str, Any]:
         "size": charge.size,
         "unit_price_micros": charge.unit_price_micros,
         "price_version": charge.price_version,
+        "account_price_version": charge.account_price_version,
         "key_prefix": charge.key_prefix,
         "memo": "",
         "actor": "",

@@ -18,7 +18,6 @@ from django.conf import settings
 from django.db import Error as AnyDatabaseError
 from django.db import IntegrityError
 
-from billing.ledger import Verdict
 from crazyrouter.files.errors import StorageError
 from crazyrouter.files.store import touch_pictures
 from crazyrouter.generation.journal.attempts import (
@@ -142,7 +141,7 @@ class Engine:
             if not await self._reader.read(is_open, order.id, self.owner):
                 raise
             return
-        if verdict is not Verdict.RESERVED:
+        if not verdict.granted:
             raise OrderRefused(Failure.INSUFFICIENT_QUOTA)
 
     async def _serve_all(

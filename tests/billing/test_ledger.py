@@ -10,9 +10,9 @@ from billing.ledger import (
     Charge,
     Duplicate,
     LedgerError,
+    Reason,
     Reservation,
     Settlement,
-    Verdict,
     lock_accounts,
     release,
     reserve,
@@ -24,11 +24,12 @@ from billing.reconcile import check_ledger
 from tests.shop import Customer, open_customer
 
 
-def hold(customer: Customer, *items: tuple[str, int]) -> dict[str, Verdict]:
+def hold(customer: Customer, *items: tuple[str, int]) -> dict[str, Reason]:
     with transaction.atomic():
-        return reserve(
+        verdicts = reserve(
             connection, [Reservation(ref, customer.account.pk, customer.key_id, amount) for ref, amount in items]
         )
+    return {reference: verdict.reason for reference, verdict in verdicts.items()}
 
 
 def charge(line: int = 0, price: int = 200_000) -> Charge:
@@ -47,7 +48,7 @@ def read(customer: Customer) -> tuple[int, int, int]:
 
 def test_a_delivered_image_is_charged_and_the_rest_released(db: None) -> None:
     customer = open_customer(micros=1_000_000)
-    assert hold(customer, ("gen_a", 800_000)) == {"gen_a": Verdict.RESERVED}
+    assert hold(customer, ("gen_a", 800_000)) == {"gen_a": Reason.RESERVED}
     assert read(customer) == (1_000_000, 800_000, 200_000)
     finish(Settlement("gen_a", (charge(0), charge(3))))
     assert read(customer) == (600_000, 0, 600_000)
@@ -87,11 +88,11 @@ def test_release_gives_everything_back(db: None) -> None:
     assert Hold.objects.get().state == "released"
 
 
-@pytest.mark.parametrize(("balance", "verdict"), [(200_000, Verdict.RESERVED), (199_999, Verdict.INSUFFICIENT)])
-def test_the_last_micro_unit_decides(db: None, balance: int, verdict: Verdict) -> None:
+@pytest.mark.parametrize(("balance", "verdict"), [(200_000, Reason.RESERVED), (199_999, Reason.INSUFFICIENT_QUOTA)])
+def test_the_last_micro_unit_decides(db: None, balance: int, verdict: Reason) -> None:
     customer = open_customer(micros=balance)
     assert hold(customer, ("gen_a", 200_000)) == {"gen_a": verdict}
-    assert Hold.objects.count() == (verdict is Verdict.RESERVED)
+    assert Hold.objects.count() == (verdict is Reason.RESERVED)
 
 
 def test_a_refused_large_hold_does_not_refuse_a_small_one_behind_it(db: None) -> None:
@@ -106,11 +107,11 @@ def test_a_refused_large_hold_does_not_refuse_a_small_one_behind_it(db: None) ->
                 Reservation("gen_next", poor.account.pk, poor.key_id, 200_000),
             ],
         )
-    assert verdicts == {
-        "gen_large": Verdict.INSUFFICIENT,
-        "gen_rich": Verdict.RESERVED,
-        "gen_small": Verdict.RESERVED,
-        "gen_next": Verdict.INSUFFICIENT,
+    assert {reference: verdict.reason for reference, verdict in verdicts.items()} == {
+        "gen_large": Reason.INSUFFICIENT_QUOTA,
+        "gen_rich": Reason.RESERVED,
+        "gen_small": Reason.RESERVED,
+        "gen_next": Reason.INSUFFICIENT_QUOTA,
     }
     assert read(poor)[1] == 200_000
 
@@ -118,11 +119,11 @@ def test_a_refused_large_hold_does_not_refuse_a_small_one_behind_it(db: None) ->
 def test_credit_may_be_used_and_a_suspended_account_may_not(db: None) -> None:
     customer = open_customer(micros=0)
     Account.objects.update(credit_limit_micros=200_000)
-    assert hold(customer, ("gen_a", 200_000)) == {"gen_a": Verdict.RESERVED}
+    assert hold(customer, ("gen_a", 200_000)) == {"gen_a": Reason.RESERVED}
     finish(Settlement("gen_a", (charge(),)))
     assert read(customer) == (-200_000, 0, 0)
     Account.objects.update(state="suspended", credit_limit_micros=10**9)
-    assert hold(customer, ("gen_b", 1)) == {"gen_b": Verdict.INSUFFICIENT}
+    assert hold(customer, ("gen_b", 1)) == {"gen_b": Reason.ACCOUNT_SUSPENDED}
 
 
 def test_many_settlements_of_one_account_are_numbered_without_a_gap(db: None) -> None:
@@ -209,9 +210,9 @@ def in_threads(count: int, work: Callable[[int], object]) -> None:
 
 def test_racing_reservations_never_overdraw(database: None) -> None:
     customer = open_customer(micros=2_000_000)
-    verdicts: list[Verdict] = []
+    verdicts: list[Reason] = []
     in_threads(16, lambda number: verdicts.extend(hold(customer, (f"gen_{number}", 300_000)).values()))
-    assert verdicts.count(Verdict.RESERVED) == 6
+    assert verdicts.count(Reason.RESERVED) == 6
     assert read(customer) == (2_000_000, 1_800_000, 200_000)
 
 

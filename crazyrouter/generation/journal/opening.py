@@ -66,7 +66,7 @@ def open_generations(connection: BaseDatabaseWrapper, items: Sequence[Opening]) 
             for item in items
         ],
     )
-    opened = [item for item in items if verdicts[item.order.id] is Verdict.RESERVED]
+    opened = [item for item in items if verdicts[item.order.id].granted]
     if opened:
         INSERT_GENERATIONS.send(connection, [make_generation_row(item) for item in opened])
         INSERT_ATTEMPTS.send(
