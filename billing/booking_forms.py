@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from datetime import datetime, time
+from datetime import date, datetime, time
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -13,6 +13,8 @@ from unfold.widgets import UnfoldAdminSingleDateWidget, UnfoldAdminTextInputWidg
 
 from billing.models import Account
 from models_registry.amounts import ONE_MICRO, AmountField, format_money
+
+FIRST_YEAR = 1970
 
 
 def ask_line(label: str, help_text: str) -> forms.CharField:
@@ -34,6 +36,12 @@ class DatedForm(BookingForm):
         widget=UnfoldAdminSingleDateWidget(),
         help_text="Empty is now. Neither in the future nor in a closed month.",
     )
+
+    def clean_book_on(self) -> date | None:
+        day: date | None = self.cleaned_data["book_on"]
+        if day is not None and day.year < FIRST_YEAR:
+            raise ValidationError(f"There were no books before {FIRST_YEAR}.")
+        return day
 
     def find_moment(self, account: Account) -> datetime | None:
         """The beginning of the named day where the account is."""
@@ -70,7 +78,7 @@ class AdjustForm(DatedForm):
 
     def show_effect(self) -> AdjustForm:
         """The same form again, to be sent once its effect was read."""
-        return AdjustForm({**self.data, "seen": str(self.cleaned_data["amount"])})
+        return AdjustForm(dict(self.data.items()) | {"seen": str(self.cleaned_data["amount"])})
 
 
 class RefundForm(BookingForm):

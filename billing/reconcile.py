@@ -131,6 +131,56 @@ RULES = (
         """,
         "the key counts {0} spent, its holds captured {1} (micro-units)",
     ),
+    Rule(
+        "refunds-stay-within-their-charge",
+        """
+        SELECT c.reference, c.line, -c.amount_micros, r.total
+        FROM billing_refundedcharge f
+        JOIN billing_ledgerentry c ON c.id = f.charge_id
+        JOIN (SELECT reference, SUM(amount_micros) AS total FROM billing_ledgerentry
+              WHERE kind = 'refund' GROUP BY reference) r ON r.reference = CAST(f.charge_id AS text)
+        WHERE r.total > -c.amount_micros
+        """,
+        "line {0} was charged {1}, but {2} was refunded (micro-units)",
+    ),
+    Rule(
+        "refunded-is-sum-of-refunds",
+        """
+        SELECT f.charge_id, f.refunded_micros, f.refunds, f.charged_micros, COALESCE(r.total, 0), COALESCE(r.n, 0),
+               c.kind, -c.amount_micros
+        FROM billing_refundedcharge f
+        JOIN billing_ledgerentry c ON c.id = f.charge_id
+        LEFT JOIN (SELECT reference, SUM(amount_micros) AS total, COUNT(*) AS n, MAX(line) AS last
+                   FROM billing_ledgerentry WHERE kind = 'refund' GROUP BY reference) r
+          ON r.reference = CAST(f.charge_id AS text)
+        WHERE f.refunded_micros <> COALESCE(r.total, 0) OR f.refunds <> COALESCE(r.n, 0)
+           OR f.refunds <> COALESCE(r.last + 1, 0) OR c.kind <> 'charge' OR f.charged_micros <> -c.amount_micros
+        """,
+        "entry id; says {0} refunded in {1} parts of {2}; the ledger says {3} in {4}, of a {5} of {6} (micro-units)",
+    ),
+    Rule(
+        "refund-has-its-charge",
+        """
+        SELECT e.account_id, e.sequence, e.reference
+        FROM billing_ledgerentry e
+        LEFT JOIN (SELECT CAST(f.charge_id AS text) AS reference, c.account_id FROM billing_refundedcharge f
+                   JOIN billing_ledgerentry c ON c.id = f.charge_id) c
+          ON c.reference = e.reference AND c.account_id = e.account_id
+        WHERE e.kind = 'refund' AND c.reference IS NULL
+        """,
+        "account id; entry {0} refunds entry id {1}, but no charge of this account counts a refund there",
+    ),
+    Rule(
+        "booking-has-its-entry",
+        """
+        SELECT b.id, b.kind, b.amount_micros, b.reference, e.kind, e.amount_micros, e.reference
+        FROM billing_booking b
+        LEFT JOIN billing_ledgerentry e ON e.id = b.entry_id
+        WHERE b.state = 'booked' AND (e.id IS NULL OR e.amount_micros <> b.amount_micros OR e.kind <> b.kind
+              OR e.account_id <> b.account_id OR e.reference <> b.reference)
+        """,
+        "booked as {0} of {1} (micro-units) for {2!r}, but its entry is {3} of {4} for {5!r}",
+    ),
     # From the end of the closed month before, or from the account's first entry: each entry is looked at once.
     Rule(
         "closed-month-is-what-was-booked",
