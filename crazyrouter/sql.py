@@ -83,8 +83,10 @@ def teach_sqlite(*, connection: BaseDatabaseWrapper, **_: Any) -> None:
 
 
 def read_moment(value: datetime | str) -> datetime:
-    """A moment as RETURNING or SELECT gives it: PostgreSQL's driver as an object, SQLite as text in UTC."""
-    return datetime.fromisoformat(value).replace(tzinfo=UTC) if isinstance(value, str) else value
+    """A moment as RETURNING or SELECT gives it: PostgreSQL's driver with its zone, SQLite in UTC without one: a column
+    as an object, an expression as text."""
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 class Statement:
