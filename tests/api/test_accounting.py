@@ -27,6 +27,7 @@ from crazyrouter.api.accounting import choose_scope
 from crazyrouter.asgi import lean
 from crazyrouter.generation.runtime import close_runtime, get_runtime
 from crazyrouter.generation.snapshot import Unavailable
+from tests.books import read_violations_async
 from tests.server import RunningServer
 from tests.shop import Customer, open_customer
 
@@ -352,6 +353,17 @@ def test_a_page_and_its_total_are_of_one_moment(customer: Customer, monkeypatch:
     page = read_page(scope, None, 10)
     assert (len(page.rows), page.images, page.amount_micros) == (1, 1, 1)
     assert add_up(scope) == (2, 2)
+
+
+async def test_a_delivered_image_is_used_and_paid(gateway: httpx.AsyncClient, customer: Customer) -> None:
+    order = {"model": "qwen-image-2.0", "prompt": "a cat", "size": "512x512", "n": 2}
+    assert (await gateway.post("/v1/images/generations", json=order)).status_code == 200
+    body = (await gateway.get("/v1/usage")).json()
+    assert body["data"] == [name_row(body["to"], "qwen-image-2.0", customer.prefix, 2, "0.40")]
+    assert body["total"] == {"images": 2, "amount": "0.40"}
+    assert (await gateway.get("/v1/balance")).json()["balance"] == "99.60"
+    assert customer.secret not in str(body)
+    assert await read_violations_async() == []
 
 
 # --- the file ----------------------------------------------------------------------------------------------------
