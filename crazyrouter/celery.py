@@ -11,7 +11,8 @@ from typing import Any
 
 from celery import Celery
 from celery.schedules import crontab
-from celery.signals import beat_init, celeryd_init, worker_ready
+from celery.signals import beat_init, celeryd_init, worker_process_shutdown, worker_ready, worker_shutdown
+from django.conf import settings
 
 from crazyrouter.ops.markers import set_marker
 
@@ -21,10 +22,21 @@ app = Celery("crazyrouter")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
-# Clock times rather than intervals: a beat that is restarted often would never come to the end of a long interval.
+# Clock times rather than long intervals: a beat that is restarted often would never come to the end of one.
 app.conf.beat_schedule = {
     "files.expire": {"task": "files.expire", "schedule": crontab(minute="*/10"), "options": {"expires": 600}},
     "files.sweep": {"task": "files.sweep", "schedule": crontab(minute="23"), "options": {"expires": 3600}},
+    # Seconds, from the start of beat on: a bell nobody hears in time is worth nothing.
+    "generation.recover_generations": {
+        "task": "generation.recover_generations",
+        "schedule": settings.RECOVERY_S,
+        "options": {"expires": settings.RECOVERY_S},
+    },
+    "generation.forget_keys": {
+        "task": "generation.forget_keys",
+        "schedule": crontab(minute="53"),
+        "options": {"expires": 3600},
+    },
     "generation.erase_prompts": {
         "task": "generation.erase_prompts",
         "schedule": crontab(minute="41", hour="3"),
@@ -51,3 +63,12 @@ def prepare_broker(**_: Any) -> None:
 @beat_init.connect
 def tell_ready(**_: Any) -> None:
     set_marker()
+
+
+@worker_shutdown.connect
+@worker_process_shutdown.connect
+def give_back_generations(**_: Any) -> None:
+    """Where the engine runs depends on the pool: in the worker itself, or in its children."""
+    from crazyrouter.generation.worker import stop_engine_thread
+
+    stop_engine_thread()

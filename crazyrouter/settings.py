@@ -239,6 +239,7 @@ APPROVAL_THRESHOLD: str = env.str("APPROVAL_THRESHOLD", default="") or "10000.00
 GENERATION_DEADLINE_S = read_seconds("GENERATION_DEADLINE_S", default=300)
 LEASE_S = read_seconds("LEASE_S", default=20)
 LEASE_REFRESH_S = read_seconds("LEASE_REFRESH_S", default=5)
+RECOVERY_S = read_seconds("RECOVERY_S", default=5)
 SYNC_HORIZON_S = read_seconds("SYNC_HORIZON_S", default=330)
 ASYNC_HORIZON_S = read_seconds("ASYNC_HORIZON_S", default=3 * 3600 + 600)
 FILE_TTL_HOURS = read_seconds("FILE_TTL_HOURS", default=72)

@@ -1,4 +1,6 @@
-"""Every error a customer can get: status, type, code, words, and whether to try again. The only place of HTTP codes.
+"""Every error a customer can get: status, type, code, words, and whether to try again.
+
+How a generation may end stands in the outcome table, with its answer; here are the refusals, and the envelope.
 
 ApiError        raised anywhere in the API; becomes `{"error": {message, type, param, code}}`
 """
@@ -13,7 +15,7 @@ import orjson
 from django.http import HttpResponse
 
 from crazyrouter.generation.ids import new_id
-from crazyrouter.generation.outcomes import Failure
+from crazyrouter.generation.outcomes import ROWS_BY_CODE
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +31,12 @@ class Kind:
 
 INVALID = "invalid_request_error"
 QUOTA = "insufficient_quota"
-UPSTREAM = "upstream_error"
+DENIED = "permission_error"
+LIMIT = "rate_limit_error"
 UNAVAILABLE = "service_unavailable"
 
-KINDS: Mapping[str, Kind] = {
+#: Refusals: what `outcomes.REFUSED` stands for, and faults of ours that no generation had part in.
+REFUSALS: Mapping[str, Kind] = {
     "missing_required_parameter": Kind(400, INVALID, "Missing required parameter."),
     "invalid_type": Kind(400, INVALID, "Invalid type."),
     "invalid_value": Kind(400, INVALID, "The request was refused as invalid.", may_retry=False),
@@ -41,42 +45,38 @@ KINDS: Mapping[str, Kind] = {
     "string_above_max_length": Kind(400, INVALID, "The text is too long."),
     "unknown_parameter": Kind(400, INVALID, "Unknown parameter."),
     "invalid_json": Kind(400, INVALID, "The request body is not valid JSON."),
-    Failure.MODERATION: Kind(
-        400,
-        "image_generation_user_error",
-        "The request was refused by content moderation. Nothing was charged. Please change the prompt.",
-        may_retry=False,
-    ),
     "invalid_api_key": Kind(
         401, "authentication_error", "Incorrect API key provided. Send it as 'Authorization: Bearer YOUR_API_KEY'."
     ),
-    Failure.INSUFFICIENT_QUOTA: Kind(
+    "insufficient_quota": Kind(
         403, QUOTA, "The balance does not cover this request. Nothing was charged. Please top up.", may_retry=False
     ),
-    "account_suspended": Kind(403, "permission_error", "This account is suspended.", may_retry=False),
+    "spend_limit_reached": Kind(
+        403, QUOTA, "The spend limit does not cover this request. Nothing was charged.", may_retry=False
+    ),
+    "model_not_allowed": Kind(403, DENIED, "This key may not use this model.", may_retry=False),
+    "ip_not_allowed": Kind(403, DENIED, "This key may not be used from this address.", may_retry=False),
+    "account_suspended": Kind(403, DENIED, "This account is suspended.", may_retry=False),
     "model_not_found": Kind(404, INVALID, "The model does not exist."),
     "unknown_url": Kind(404, INVALID, "Unknown request URL."),
     "not_found": Kind(404, INVALID, "Not found."),
     "method_not_allowed": Kind(405, INVALID, "This method is not allowed here."),
     "request_too_large": Kind(413, INVALID, "The request body is too large."),
     "unsupported_media_type": Kind(415, INVALID, "Send the body as 'Content-Type: application/json'."),
-    Failure.RATE_LIMITED: Kind(
-        429, "rate_limit_error", "The model is at capacity. Nothing was charged. Please try again.", retry_after=10
+    "concurrency_limit_exceeded": Kind(
+        429, LIMIT, "Too many generations in flight. Nothing was charged. Please wait for one to end.", retry_after=5
     ),
     "server_error": Kind(500, "server_error", "The server had an error. Please try again."),
-    Failure.UPSTREAM: Kind(502, UPSTREAM, "The image could not be generated. Nothing was charged.", may_retry=False),
-    Failure.NO_CHANNEL: Kind(
-        503, UNAVAILABLE, "The model cannot be served right now. Nothing was charged.", retry_after=10
-    ),
-    Failure.STORAGE: Kind(503, UNAVAILABLE, "The image could not be stored. Nothing was charged.", may_retry=False),
     "model_unavailable": Kind(503, UNAVAILABLE, "The model is not on sale right now.", retry_after=60),
     "service_unavailable": Kind(503, UNAVAILABLE, "The service is temporarily unavailable.", retry_after=5),
-    Failure.TIMEOUT: Kind(
-        504,
-        UPSTREAM,
-        "The image is not ready yet. It keeps being generated and is charged only if it is delivered.",
-        may_retry=False,
-    ),
+}
+#: Every error of the contract: the refusals, and what the outcome table answers.
+KINDS: Mapping[str, Kind] = {
+    **REFUSALS,
+    **{
+        row.code: Kind(row.status or 500, row.type, row.message, row.retry_after, row.should_retry)
+        for row in ROWS_BY_CODE.values()
+    },
 }
 
 

@@ -11,9 +11,8 @@ from django.utils import timezone
 
 from billing.keys import LONGEST, KeyIdentity
 from crazyrouter.api.errors import ApiError
-from crazyrouter.api.serializers import validate_request
 from crazyrouter.generation.ids import new_id
-from crazyrouter.generation.order import Order
+from crazyrouter.generation.order import Idempotency, Order
 from crazyrouter.generation.snapshot import Snapshot, View
 from models_registry.catalog import PublicModel
 from models_registry.limits import Refused, check_length, check_n, choose_render_size, choose_size
@@ -54,9 +53,15 @@ def find_model(view: View, name: str) -> PublicModel:
     return model
 
 
-def build_order(body: Any, identity: KeyIdentity, view: View) -> Order:
+def build_order(
+    values: Mapping[str, Any],
+    identity: KeyIdentity,
+    view: View,
+    *,
+    request_hash: str,
+    idempotency: Idempotency | None = None,
+) -> Order:
     """Everything checked, everything frozen; nothing is written yet. Raises ApiError."""
-    values = validate_request(body)
     model = find_model(view, values["model"])
     try:
         size, n = check_limits(model, values)
@@ -69,8 +74,11 @@ def build_order(body: Any, identity: KeyIdentity, view: View) -> Order:
         account_id=identity.account_id,
         api_key_id=identity.key_id,
         key_prefix=identity.prefix,
-        model=model,
-        price=model.price,
+        model_id=model.id,
+        model_name=model.name,
+        unit_price_micros=model.price.amount_micros,
+        price_version=model.price.version,
+        account_price_version=None,
         prompt=values["prompt"],
         options={name: values[name] for name in FORWARDED if name in values},
         size=size,
@@ -78,7 +86,20 @@ def build_order(body: Any, identity: KeyIdentity, view: View) -> Order:
         n=n,
         response_format=values.get("response_format", "url"),
         candidates=order_candidates(view.routes.get(model.name, ())),
+        request_hash=request_hash,
+        idempotency=idempotency,
     )
+
+
+def find_size_text(view: View, values: Mapping[str, Any]) -> str | None:
+    """The size that the body means today, the model's default included; None if it means none."""
+    model = view.catalog.get(values["model"])
+    if model is None:
+        return None
+    try:
+        return "{}x{}".format(*choose_size(model, values.get("size")))
+    except Refused:
+        return None
 
 
 def check_limits(model: PublicModel, values: Mapping[str, Any]) -> tuple[tuple[int, int], int]:

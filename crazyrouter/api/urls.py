@@ -1,10 +1,12 @@
 from django.urls import path, re_path
 
 from crazyrouter.api.accounting import BalanceView, UsageCsvView, UsageView
-from crazyrouter.api.views import GenerationsView, ModelsView, ModelView, UnknownView
+from crazyrouter.api.generations import GenerationsView, GenerationView
+from crazyrouter.api.views import ModelsView, ModelView, UnknownView
 
 urlpatterns = [
     path("v1/images/generations", GenerationsView.as_view()),
+    path("v1/images/generations/<str:generation_id>", GenerationView.as_view()),
     path("v1/models", ModelsView.as_view()),
     path("v1/models/<str:name>", ModelView.as_view()),
     path("v1/balance", BalanceView.as_view()),

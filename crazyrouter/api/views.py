@@ -1,26 +1,19 @@
-"""The endpoints under /v1."""
+"""The frame of every view under /v1, and the models; ordering stands in `generations`, money in `accounting`."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import orjson
-from django.conf import settings
 from django.db import Error as AnyDatabaseError
 from django.http import HttpRequest, HttpResponse
 from rest_framework.views import APIView
 
 from billing.money import format_amount
-from crazyrouter.api.errors import ApiError, render_bytes, render_error, render_json
-from crazyrouter.api.requests import authenticate, build_order, find_model, read_json
-from crazyrouter.files.store import read_b64
-from crazyrouter.generation.engine import Engine
+from crazyrouter.api.errors import ApiError, render_error, render_json
+from crazyrouter.api.requests import authenticate, find_model
 from crazyrouter.generation.lane import LaneClosed
-from crazyrouter.generation.order import Order, Outcome
-from crazyrouter.generation.outcomes import Failure, LeaseLost, OrderRefused
 from crazyrouter.generation.runtime import Runtime, get_runtime
 from crazyrouter.generation.snapshot import Unavailable
 from models_registry.catalog import PublicModel
@@ -58,49 +51,6 @@ class PublicView(APIView):
                 "method_not_allowed", f"Use {' or '.join(allowed)} here.", headers={"Allow": ", ".join(allowed)}
             )
         return handler
-
-
-class GenerationsView(PublicView):
-    """POST /v1/images/generations"""
-
-    async def post(self, request: HttpRequest) -> HttpResponse:
-        runtime = get_runtime()
-        view = await runtime.snapshot.get()
-        identity = await authenticate(request, runtime.snapshot, view)
-        order = build_order(read_json(request), identity, view)
-        outcome = await wait_for_outcome(runtime.engine, order)
-        if outcome.failure:
-            response = render_error(ApiError(outcome.failure, request_id=order.id))
-        else:
-            response = render_bytes(await render_outcome(outcome, order), request_id=order.id)
-        response.after_send = lambda: runtime.engine.note_answered(order.id)  # type: ignore[attr-defined]
-        return response
-
-
-async def wait_for_outcome(engine: Engine, order: Order) -> Outcome:
-    """Run the order and wait until the deadline; the work itself goes on behind a 504."""
-    task = engine.start(order)
-    try:
-        async with asyncio.timeout(settings.GENERATION_DEADLINE_S):
-            return await asyncio.shield(task)
-    except OrderRefused as refused:
-        raise ApiError(refused.failure) from None
-    except (TimeoutError, LeaseLost):
-        raise ApiError(Failure.TIMEOUT, request_id=order.id, extra={"generation_id": order.id}) from None
-
-
-async def render_outcome(outcome: Outcome, order: Order) -> bytes:
-    """OpenAI's answer. Base64 is JSON as it stands, so megabytes of it are spliced in, not encoded."""
-    items = []
-    for picture in outcome.pictures:
-        if order.response_format == "b64_json":
-            item = b'{"b64_json":"' + await read_b64(picture.name) + b'"'
-        else:
-            item = b'{"url":' + orjson.dumps(f"{settings.PUBLIC_BASE_URL}/files/{picture.name}")
-        if picture.slot in outcome.revised_prompts:
-            item += b',"revised_prompt":' + orjson.dumps(outcome.revised_prompts[picture.slot])
-        items.append(item + b"}")
-    return b'{"created":%d,"data":[' % outcome.created + b",".join(items) + b"]}"
 
 
 class ModelsView(PublicView):

@@ -1,243 +1,233 @@
 """open -> run -> finish. The work belongs to the process: a client that leaves cancels nothing.
 
-A generation is one detached task. It holds no database connection while it waits: durable steps go through the
-lane, each with its own verdict. The view only waits for the task.
+A generation is one detached task with a driver. The engine opens orders, takes over what other processes have left,
+keeps the leases of all that runs here by one statement every few seconds, and gives them back when it stops.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
 
 from django.conf import settings
 from django.db import Error as AnyDatabaseError
 from django.db import IntegrityError
 
+from billing.ledger import Verdict
 from crazyrouter.files.errors import StorageError
 from crazyrouter.files.store import touch_pictures
-from crazyrouter.generation.journal.attempts import (
-    Acceptance,
-    Grant,
-    accept_attempts,
-    end_attempts,
-    grant_attempts,
-)
-from crazyrouter.generation.journal.finishing import Finish, finish_generations
-from crazyrouter.generation.journal.leases import give_back_leases, record_answers, refresh_leases
+from crazyrouter.generation.driver import Driver
+from crazyrouter.generation.journal.answers import record_answers
+from crazyrouter.generation.journal.leases import claim_expired, give_back_leases, refresh_leases
 from crazyrouter.generation.journal.opening import Opening, open_generations
-from crazyrouter.generation.lane import Lane
+from crazyrouter.generation.lane import Lane, LaneClosed
 from crazyrouter.generation.models import Generation
-from crazyrouter.generation.order import Call, CallResult, Order, Outcome
-from crazyrouter.generation.outcomes import Failure, LeaseLost, OrderRefused, judge
-from crazyrouter.generation.snapshot import Reader
-from crazyrouter.generation.upstream import make_call
-from providers.contract import Billed, Pending, Scope
-from providers.routing import Route
+from crazyrouter.generation.order import Call, Order, Outcome
+from crazyrouter.generation.outcomes import KeyTaken, LeaseLost, OrderRefused
+from crazyrouter.generation.recovery import Resumption, load_expired, load_newest_credential, load_resumptions
+from crazyrouter.generation.snapshot import Reader, Snapshot, Unavailable
+from crazyrouter.generation.upstream import Upstream
 from providers.transport import Transport
 
 logger = logging.getLogger(__name__)
 
-#: How long a finish is tried again while the database is away; then its lease runs out and recovery has it.
-FINISH_PATIENCE_S = 60.0
 #: Pictures that no row names are swept after an hour; those that wait for the rest of their generation are kept.
 TOUCH_EVERY_S = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A generation that was started here. `opened` has the ledger's verdict once it is durable, or why it is not."""
+
+    id: str
+    opened: asyncio.Future[Verdict | None]
+    task: asyncio.Task[Outcome]
 
 
 class Engine:
     """Runs this process's generations. One a process, on its event loop."""
 
-    def __init__(self, *, lane: Lane, reader: Reader, transport: Transport) -> None:
+    def __init__(self, *, lane: Lane, reader: Reader, snapshot: Snapshot, transport: Transport) -> None:
         self.owner = secrets.token_hex(8)
         self._lane = lane
         self._reader = reader
-        self._transport = transport
-        self._running: set[asyncio.Task[Outcome]] = set()
-        self._leases: asyncio.Task[None] | None = None
-        self._unbooked: set[str] = set()
+        self._snapshot = snapshot
+        self._upstream = Upstream(transport, self._find_credential)
+        self._tasks: dict[str, asyncio.Task[Outcome]] = {}
+        self._drivers: dict[str, Driver] = {}
         self._touched_at = time.monotonic()
+        self._chores = [
+            asyncio.create_task(self._repeat(self._keep_running, lambda: settings.LEASE_REFRESH_S)),
+            asyncio.create_task(self._repeat(self.take_over, lambda: settings.RECOVERY_S)),
+        ]
 
-    def start(self, order: Order) -> asyncio.Task[Outcome]:
-        """Open and run the order in a task of its own. The task raises OrderRefused or LeaseLost."""
-        task = asyncio.create_task(self._generate(order))
-        # The loop keeps only weak references to tasks.
-        self._running.add(task)
-        task.add_done_callback(self._forget)
-        if self._leases is None:
-            self._leases = asyncio.create_task(self._keep_leases())
-        return task
+    def start(self, order: Order) -> Run:
+        """Open and run the order in a task of its own. The task raises OrderRefused, KeyTaken or LeaseLost."""
+        opened: asyncio.Future[Verdict | None] = asyncio.get_running_loop().create_future()
+        return Run(order.id, opened, self._spawn(order.id, self._generate(order, opened)))
+
+    def find(self, generation_id: str) -> asyncio.Task[Outcome] | None:
+        """The task of a generation that runs here."""
+        return self._tasks.get(generation_id)
 
     def note_answered(self, generation_id: str) -> None:
         """The answer was sent completely."""
-        self._lane.note(record_answers, generation_id)
+        with contextlib.suppress(LaneClosed):
+            self._lane.note(record_answers, generation_id)
+
+    async def take_over(self) -> int:
+        """Claim generations whose lease ran out and drive them on in tasks of their own; how many."""
+        if not await self._reader.read(load_expired):
+            return 0
+        claimed_at = time.monotonic()
+        claimed = await self._lane.write(claim_expired, self.owner)
+        if not claimed:
+            return 0
+        view = await self._snapshot.get()
+        resumptions = await self._reader.read(load_resumptions, claimed, view.routes)
+        for resumption in resumptions:
+            order = resumption.order
+            # One of ours whose lease ran out under a stalled database is driven by its first task still.
+            if order.id not in self._tasks:
+                logger.warning("%s is taken over", order.id)
+                self._spawn(order.id, self._resume(resumption, claimed_at))
+        return len(resumptions)
 
     async def stop(self, *, patience_s: float) -> None:
         """Wait for what ends in time, then give the rest back for others to take over at once."""
-        if self._running:
-            await asyncio.wait(self._running, timeout=patience_s)
-        if self._leases is not None:
-            self._leases.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._leases
-        abandoned = list(self._running)
-        for task in abandoned:
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=patience_s)
+        abandoned = list(self._tasks.values())
+        for task in (*self._chores, *abandoned):
             task.cancel()
-        await asyncio.gather(*abandoned, return_exceptions=True)
+        await asyncio.gather(*self._chores, *abandoned, return_exceptions=True)
         if abandoned:
             await self._lane.write(give_back_leases, self.owner)
 
-    def _forget(self, task: asyncio.Task[Outcome]) -> None:
-        self._running.discard(task)
-        if not task.cancelled() and (error := task.exception()) and not isinstance(error, OrderRefused):
+    # --- what runs here ---
+
+    def _spawn(self, generation_id: str, work: Coroutine[Any, Any, Outcome]) -> asyncio.Task[Outcome]:
+        task = asyncio.create_task(work)
+        # The loop keeps only weak references to tasks.
+        self._tasks[generation_id] = task
+        task.add_done_callback(lambda done: self._forget(generation_id, done))
+        return task
+
+    def _forget(self, generation_id: str, task: asyncio.Task[Outcome]) -> None:
+        self._tasks.pop(generation_id, None)
+        self._drivers.pop(generation_id, None)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, LeaseLost):
+            logger.warning("%s is driven by another process now", generation_id)
+        elif not isinstance(error, OrderRefused | KeyTaken):
             logger.error("a generation ended without an outcome", exc_info=error)
 
-    async def _keep_leases(self) -> None:
-        """One statement every few seconds for all that runs here."""
+    async def _repeat(self, chore: Callable[[], Coroutine[Any, Any, Any]], pause: Callable[[], float]) -> None:
+        """Until cancelled; a database that is away is waited out."""
         while True:
-            await asyncio.sleep(settings.LEASE_REFRESH_S)
-            if self._running:
-                try:
-                    await self._lane.write(refresh_leases, self.owner)
-                except AnyDatabaseError:
-                    logger.exception("leases were not refreshed")
-            if time.monotonic() - self._touched_at > TOUCH_EVERY_S:
-                await self._keep_unbooked()
+            try:
+                await chore()
+            except (AnyDatabaseError, Unavailable):
+                logger.exception("%s is tried again", chore.__name__)
+            except LaneClosed:
+                return
+            await asyncio.sleep(pause())
+
+    async def _keep_running(self) -> None:
+        if self._drivers:
+            await self._refresh_leases()
+        if time.monotonic() - self._touched_at > TOUCH_EVERY_S:
+            await self._keep_unbooked()
+
+    async def _refresh_leases(self) -> frozenset[str]:
+        started = time.monotonic()
+        ours: frozenset[str] = await self._lane.write(refresh_leases, self.owner)
+        for generation_id in ours & self._drivers.keys():
+            self._drivers[generation_id].leased_until = started + settings.LEASE_S
+        return ours
 
     async def _keep_unbooked(self) -> None:
         """Tell the sweep that pictures of running generations are no orphans."""
         self._touched_at = time.monotonic()
         try:
-            await touch_pictures(list(self._unbooked))
+            await touch_pictures([name for driver in self._drivers.values() for name in driver.list_unbooked()])
         except StorageError:
             logger.exception("pictures that wait to be booked could not be touched")
 
+    async def _find_credential(self, channel_id: int) -> str | None:
+        try:
+            return await self._reader.read(load_newest_credential, channel_id)
+        except Unavailable:
+            return None
+
     # --- one generation ---
 
-    async def _generate(self, order: Order) -> Outcome:
-        if not order.candidates:
-            raise OrderRefused(Failure.NO_CHANNEL)
-        deadline = time.monotonic() + settings.GENERATION_DEADLINE_S
-        numbers = itertools.count(1)
-        created = int(time.time())
-        calls = plan_calls(tuple(range(order.n)), order.candidates, numbers)
-        await self._open(order, calls)
-        results = await self._serve_all(order, calls, numbers, deadline)
+    async def _generate(self, order: Order, opened: asyncio.Future[Verdict | None]) -> Outcome:
         try:
-            await self._finish(order, results)
-        finally:
-            self._unbooked.difference_update(list_names(results))
-        return make_outcome(order, results, created)
+            driver = self._make_driver(order, left_s=settings.GENERATION_DEADLINE_S, since=time.monotonic())
+            calls, verdict = await self._open(driver)
+        except BaseException as error:
+            # Whoever waits for the task gets the error there; the future's may stay unread.
+            opened.cancel() if isinstance(error, asyncio.CancelledError) else opened.set_exception(error)
+            opened.cancelled() or opened.exception()
+            raise
+        self._drivers[order.id] = driver
+        opened.set_result(verdict)
+        return await driver.drive(calls)
 
-    async def _open(self, order: Order, calls: tuple[Call, ...]) -> None:
+    async def _open(self, driver: Driver) -> tuple[tuple[Call, ...], Verdict | None]:
         """Durable before any upstream hears of it."""
+        order = driver.order
+        if not order.candidates:
+            raise OrderRefused(None)
+        calls = driver.plan(tuple(range(order.n)), order.candidates)
         try:
             verdict = await self._lane.write(open_generations, Opening(order, calls, self.owner))
         except IntegrityError:
             # Tried twice because the connection was lost, and the first commit had happened after all.
             if not await self._reader.read(is_open, order.id, self.owner):
                 raise
-            return
-        if not verdict.granted:
-            raise OrderRefused(Failure.INSUFFICIENT_QUOTA)
+            return calls, None
+        if verdict is None:
+            # The same holds for its key, which then is our own.
+            if not await self._reader.read(is_open, order.id, self.owner):
+                raise KeyTaken(order.id)
+        elif not verdict.granted:
+            raise OrderRefused(verdict)
+        return calls, verdict
 
-    async def _serve_all(
-        self, order: Order, calls: Sequence[Call], numbers: Iterator[int], deadline: float
-    ) -> list[CallResult]:
-        if len(calls) == 1:
-            return await self._serve(order, calls[0], numbers, deadline)
-        groups = await asyncio.gather(*[self._serve(order, call, numbers, deadline) for call in calls])
-        return [result for group in groups for result in group]
+    async def _resume(self, resumption: Resumption, claimed_at: float) -> Outcome:
+        """Go on from the rows; slots that were never sent are sent now, if there is time."""
+        driver = self._make_driver(resumption.order, left_s=resumption.left_s, since=claimed_at)
+        driver.ended.extend(resumption.ended)
+        driver.next_number = resumption.next_number
+        self._drivers[resumption.order.id] = driver
+        unsent: tuple[Call, ...] = ()
+        if resumption.unsent and resumption.order.candidates and resumption.left_s > 0:
+            unsent = driver.plan(resumption.unsent, resumption.order.candidates)
+            await driver.grant(unsent)
+        return await driver.drive((*resumption.accepted, *unsent), resumption.broken)
 
-    async def _serve(self, order: Order, call: Call, numbers: Iterator[int], deadline: float) -> list[CallResult]:
-        """Make the call; where it is known to have cost nothing, try the next candidate while time remains."""
-        result = await make_call(
-            self._transport,
-            order,
-            call,
-            deadline=deadline,
-            on_accepted=lambda pending: self._accept(order, call, pending),
+    def _make_driver(self, order: Order, *, left_s: float, since: float) -> Driver:
+        async def keep_lease() -> bool:
+            return order.id in await self._refresh_leases()
+
+        return Driver(
+            order=order,
+            owner=self.owner,
+            lane=self._lane,
+            upstream=self._upstream,
+            keep_lease=keep_lease,
+            deadline=since + left_s,
+            leased_until=since + settings.LEASE_S,
         )
-        self._unbooked.update(list_names([result]))
-        rest = choose_next(call, result)
-        if not rest or time.monotonic() >= deadline:
-            return [result]
-        self._lane.note(end_attempts, (order.id, result))
-        further = plan_calls(call.slots, rest, numbers, paid_tries=count_paid_tries(call, result))
-        granted = await asyncio.gather(
-            *[self._lane.write(grant_attempts, Grant(order, one, self.owner)) for one in further]
-        )
-        if not all(granted):
-            raise LeaseLost(order.id)
-        return [result, *await self._serve_all(order, further, numbers, deadline)]
-
-    async def _accept(self, order: Order, call: Call, pending: Pending) -> None:
-        await self._lane.write(accept_attempts, Acceptance(order.id, call.number, pending.task_id, pending.upstream_id))
-
-    async def _finish(self, order: Order, results: Sequence[CallResult]) -> None:
-        """Book it. A database that is away is waited for: the pictures are stored and the upstream has charged."""
-        finish = Finish(order, self.owner, judge(results), tuple(results), merge_rewrites(results))
-        until = time.monotonic() + FINISH_PATIENCE_S
-        while True:
-            try:
-                won = await self._lane.write(finish_generations, finish)
-            except AnyDatabaseError:
-                if time.monotonic() >= until:
-                    raise
-                logger.exception("finishing %s is tried again", order.id)
-                await asyncio.sleep(1.0)
-            else:
-                break
-        if not won:
-            raise LeaseLost(order.id)
-
-
-def plan_calls(
-    slots: tuple[int, ...], candidates: tuple[Route, ...], numbers: Iterator[int], *, paid_tries: int = 0
-) -> tuple[Call, ...]:
-    """Fan the slots out over as many calls as the first candidate needs."""
-    size = candidates[0].max_n
-    return tuple(
-        Call(next(numbers), slots[start : start + size], candidates, paid_tries) for start in range(0, len(slots), size)
-    )
-
-
-def choose_next(call: Call, result: CallResult) -> tuple[Route, ...]:
-    """Who may be asked for the same slots now; nobody when a further order could be charged twice.
-
-    What surely cost nothing goes to the next candidate. What may have been charged is ordered again only as often
-    as its channel allows; there is no next candidate for what was the customer's fault.
-    """
-    if result.pictures or any(failure.scope == Scope.REQUEST for failure in result.failures):
-        return ()
-    rest = call.candidates[1:]
-    if is_free(result):
-        return rest
-    return (rest or call.candidates) if call.paid_tries < call.route.retry_billed else ()
-
-
-def is_free(result: CallResult) -> bool:
-    return bool(result.failures) and all(failure.billed == Billed.NO for failure in result.failures)
-
-
-def count_paid_tries(call: Call, result: CallResult) -> int:
-    return call.paid_tries + (0 if is_free(result) else 1)
-
-
-def list_names(results: Sequence[CallResult]) -> list[str]:
-    return [picture.name for result in results for picture in result.pictures]
-
-
-def merge_rewrites(results: Sequence[CallResult]) -> dict[int, str]:
-    return {slot: text for result in results for slot, text in result.revised_prompts.items()}
-
-
-def make_outcome(order: Order, results: Sequence[CallResult], created: int) -> Outcome:
-    pictures = sorted((picture for result in results for picture in result.pictures), key=lambda picture: picture.slot)
-    return Outcome(order.id, judge(results), tuple(pictures), created, merge_rewrites(results))
 
 
 def is_open(generation_id: str, owner: str) -> bool:

@@ -8,21 +8,35 @@ from typing import Any
 
 from billing.money import quote
 from crazyrouter.files.store import StoredPicture
-from models_registry.catalog import PublicModel, PublicPrice
-from providers.contract import Job
+from providers.contract import Job, Pending
 from providers.routing import Route
 
 
 @dataclass(frozen=True, slots=True)
+class Idempotency:
+    """An Idempotency-Key and the hashes of the body that it stands for (see `crazyrouter.api.preferences`)."""
+
+    key: str
+    body_hash: str
+    order_hash: str
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
-    """One validated request of one key, with everything frozen that must not change while it runs."""
+    """One validated request of one key, with everything frozen that must not change while it runs.
+
+    `unit_price_micros` is what an image costs this account; the versions say why.
+    """
 
     id: str
     account_id: int
     api_key_id: int
     key_prefix: str
-    model: PublicModel
-    price: PublicPrice
+    model_id: int
+    model_name: str
+    unit_price_micros: int
+    price_version: int
+    account_price_version: int | None
     prompt: str
     options: Mapping[str, Any]
     size: tuple[int, int]
@@ -30,11 +44,13 @@ class Order:
     n: int
     response_format: str
     candidates: tuple[Route, ...]
+    request_hash: str = ""
+    idempotency: Idempotency | None = None
 
     @property
     def amount_micros(self) -> int:
         """What the whole order would cost."""
-        return quote(unit_micros=self.price.amount_micros, images=self.n)
+        return quote(unit_micros=self.unit_price_micros, images=self.n)
 
     @property
     def size_text(self) -> str:
@@ -60,13 +76,16 @@ class Order:
 class Call:
     """One upstream call: these slots over the first of these candidates. `number` counts within the generation.
 
-    `paid_tries` counts earlier calls for these slots that an upstream may have charged for.
+    `paid_tries` counts earlier calls for these slots that an upstream may have charged for. One that another process
+    has submitted has its task in `accepted`, and is only polled, for `patience_s` more seconds.
     """
 
     number: int
     slots: tuple[int, ...]
     candidates: tuple[Route, ...]
     paid_tries: int = 0
+    accepted: Pending | None = None
+    patience_s: float = 0.0
 
     @property
     def route(self) -> Route:
@@ -86,7 +105,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """How one call ended: the state of its attempt, the pictures stored, what was refused or failed."""
+    """How one call ended: the state of its attempt, the pictures stored, what was refused or failed.
+
+    `booked` says that attempt and pictures are in the database already; the charges never are before the finish.
+    """
 
     number: int
     state: str
@@ -94,6 +116,7 @@ class CallResult:
     failures: tuple[Failure, ...] = ()
     upstream_id: str = ""
     revised_prompts: Mapping[int, str] = field(default_factory=dict)
+    booked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,5 +126,5 @@ class Outcome:
     id: str
     failure: str
     pictures: tuple[StoredPicture, ...]
-    created: int
+    response_format: str
     revised_prompts: Mapping[int, str] = field(default_factory=dict)

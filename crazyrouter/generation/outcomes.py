@@ -1,32 +1,23 @@
-"""What a generation came to, judged from its calls: one public code for each way to fail.
+"""The outcome table: what can happen to a request, what is answered, who pays, what becomes of its key, what follows.
 
-HTTP statuses and words for customers stand in `crazyrouter.api.errors`; what follows for money is in `engine`.
+One table decides and tells: `judge` finds the row of an ended generation and `judge_call` that of one upstream call,
+the engine does what its row says, the API answers as its row says, and the public page shows the very rows. Nothing
+of it stands in an `if` somewhere else.
 
-    OrderRefused    nothing was opened, nothing written; `failure` says why
+    OrderRefused    nothing was opened, nothing written
+    KeyTaken        nothing was opened: another request opened the generation of this Idempotency-Key first
     LeaseLost       another process drives this generation now; this one writes nothing more
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
-from crazyrouter.generation.order import CallResult
-from providers.contract import Code, Scope
-
-
-class Failure(StrEnum):
-    """Public codes; stored in `Generation.failure`."""
-
-    INSUFFICIENT_QUOTA = "insufficient_quota"
-    NO_CHANNEL = "no_channel_available"
-    RATE_LIMITED = "rate_limit_exceeded"
-    MODERATION = "moderation_blocked"
-    INVALID = "invalid_value"
-    UPSTREAM = "upstream_failed"
-    STORAGE = "storage_unavailable"
-    TIMEOUT = "generation_timeout"
-
+from billing.ledger import Verdict
+from crazyrouter.generation.order import CallResult, Failure
+from providers.contract import Billed, Code, Scope
 
 #: Ours, not a carrier's: the picture came, and our own disk refused it.
 STORAGE_CODE = "storage_unavailable"
@@ -35,29 +26,283 @@ NOBODY_THERE = frozenset({Code.AUTH, Code.ARREARS, Code.NOT_AVAILABLE, Code.UNRE
 
 
 class OrderRefused(Exception):
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure)
-        self.failure = failure
+    """The ledger's verdict says what was in the way; without one, nobody could serve it."""
+
+    def __init__(self, verdict: Verdict | None) -> None:
+        super().__init__(verdict)
+        self.verdict = verdict
+
+
+class KeyTaken(Exception):
+    """Look it up: it is there now."""
 
 
 class LeaseLost(Exception):
     """The row is no longer ours."""
 
 
-def judge(results: Sequence[CallResult]) -> str:
-    """The public code of an ended generation; empty when at least one picture is stored."""
-    if any(result.pictures for result in results):
-        return ""
-    failures = [failure for result in results for failure in result.failures]
-    codes = {failure.code for failure in failures}
-    if Code.CONTENT_POLICY in codes:
-        return Failure.MODERATION
-    if any(failure.scope == Scope.REQUEST for failure in failures):
-        return Failure.INVALID
-    if STORAGE_CODE in codes:
-        return Failure.STORAGE
-    if codes and codes <= {Code.RATE_LIMITED}:
-        return Failure.RATE_LIMITED
-    if codes and codes <= NOBODY_THERE | {Code.RATE_LIMITED}:
-        return Failure.NO_CHANNEL
-    return Failure.UPSTREAM
+class Pays(StrEnum):
+    """What the customer pays; the words stand in the public documentation."""
+
+    NOTHING = "nothing"
+    DELIVERED = "the images delivered"
+    LATER = "the images, if they end up stored"
+    STORED = "exactly the images stored"
+    ONCE = "once"
+    AS_USUAL = "as if the client had stayed"
+    NOTHING_FOR_IT = "nothing for it"
+
+
+class Key(StrEnum):
+    """What becomes of an Idempotency-Key."""
+
+    NOT_TAKEN = "not taken"
+    KEPT = "kept"
+    FREED = "freed"
+    UNDECIDED = "undecided"
+
+
+class Next(StrEnum):
+    """What follows."""
+
+    END = "nothing more is tried"
+    NEXT_CANDIDATE = "the next channel is asked while time remains"
+    RETRY_IF_ALLOWED = "not ordered again, unless the channel is set to allow it"
+    KEEP_RUNNING = "it keeps running and can be collected by id, by list or by key"
+    COLLECT = "it can be collected by id, by list, by key, or by the SDK's own retry"
+    TAKE_OVER = "another process takes it over"
+    REPLAY = "the first answer again, with `Idempotent-Replayed: true`; a run that is not over is waited for"
+    JOIN = "the first try's own answer, if it was never delivered; otherwise a new order"
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What a generation, or one call of it, came to."""
+
+    pictures: int
+    codes: frozenset[str]
+    scopes: frozenset[str]
+    billed: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One outcome. `code` names the error that is answered, none where images are; several stand for a class.
+
+    `generation` says when an ended generation is this row, `call` when an ended upstream call is; the first row that
+    matches is taken. `retry_after` is in seconds; `should_retry` False stops the automatic retry of OpenAI's SDKs.
+    """
+
+    name: str
+    happened: str
+    status: int | None = None
+    type: str = ""
+    code: str = ""
+    message: str = ""
+    retry_after: int | None = None
+    should_retry: bool = True
+    pays: Pays = Pays.NOTHING
+    key: Key = Key.UNDECIDED
+    next: Next = Next.END
+    generation: Callable[[Ends], bool] | None = None
+    call: Callable[[Ends], bool] | None = None
+
+
+USER_ERROR = "image_generation_user_error"
+INVALID = "invalid_request_error"
+UPSTREAM = "upstream_error"
+UNAVAILABLE = "service_unavailable"
+
+REFUSED = Row(
+    "refused",
+    "The request is refused: a validation error, an unknown model, a bad key, no money, a limit that is reached. "
+    "No upstream hears of it.",
+    key=Key.NOT_TAKEN,
+)
+DELIVERED = Row(
+    "delivered",
+    "At least one of the n images was delivered; the rest could not be had.",
+    status=200,
+    pays=Pays.DELIVERED,
+    key=Key.KEPT,
+    generation=lambda ends: ends.pictures > 0,
+    call=lambda ends: ends.pictures > 0,
+)
+MODERATION = Row(
+    "moderation",
+    "Moderation refused the prompt or the output, and no image is left.",
+    status=400,
+    type=USER_ERROR,
+    code="moderation_blocked",
+    message="The request was refused by content moderation. Nothing was charged. Please change the prompt.",
+    should_retry=False,
+    key=Key.KEPT,
+    generation=lambda ends: Code.CONTENT_POLICY in ends.codes,
+    call=lambda ends: Code.CONTENT_POLICY in ends.codes,
+)
+INVALID_UPSTREAM = Row(
+    "invalid",
+    "A valid request that no upstream accepts as it is.",
+    status=400,
+    type=INVALID,
+    code="invalid_value",
+    message="The request was refused as invalid.",
+    should_retry=False,
+    key=Key.KEPT,
+    generation=lambda ends: Scope.REQUEST in ends.scopes,
+    call=lambda ends: Scope.REQUEST in ends.scopes,
+)
+FREE_FAILURE = Row(
+    "free-failure",
+    "An upstream failed and is known not to charge: it refused before it accepted, was busy, or its task failed.",
+    next=Next.NEXT_CANDIDATE,
+    call=lambda ends: bool(ends.billed) and ends.billed <= {Billed.NO},
+)
+BILLED_FAILURE = Row(
+    "billed-failure",
+    "An upstream failed, or answered nothing usable, and charges or may charge: its answer was lost, or its picture "
+    "is none.",
+    pays=Pays.NOTHING_FOR_IT,
+    next=Next.RETRY_IF_ALLOWED,
+    call=lambda ends: True,
+)
+STORAGE = Row(
+    "storage",
+    "The images came, and could not be stored.",
+    status=503,
+    type=UNAVAILABLE,
+    code=STORAGE_CODE,
+    message="The image could not be stored. Nothing was charged.",
+    should_retry=False,
+    key=Key.FREED,
+    generation=lambda ends: STORAGE_CODE in ends.codes,
+)
+NO_CAPACITY = Row(
+    "no-capacity",
+    "No upstream has room for it in time.",
+    status=429,
+    type="rate_limit_error",
+    code="rate_limit_exceeded",
+    message="The model is at capacity. Nothing was charged. Please try again.",
+    retry_after=10,
+    key=Key.FREED,
+    generation=lambda ends: bool(ends.codes) and ends.codes <= {Code.RATE_LIMITED},
+)
+NO_CHANNEL = Row(
+    "no-channel",
+    "Every upstream is down, or none is set up.",
+    status=503,
+    type=UNAVAILABLE,
+    code="no_channel_available",
+    message="The model cannot be served right now. Nothing was charged.",
+    retry_after=10,
+    key=Key.FREED,
+    generation=lambda ends: bool(ends.codes) and ends.codes <= NOBODY_THERE | {Code.RATE_LIMITED},
+)
+EXHAUSTED = Row(
+    "exhausted",
+    "None of the n images could be generated.",
+    status=502,
+    type=UPSTREAM,
+    code="upstream_failed",
+    message="The image could not be generated. Nothing was charged.",
+    should_retry=False,
+    key=Key.FREED,
+    generation=lambda ends: True,
+)
+TIMEOUT = Row(
+    "timeout",
+    "The deadline passed while an upstream still works.",
+    status=504,
+    type=UPSTREAM,
+    code="generation_timeout",
+    message="The image is not ready yet. It keeps being generated and is charged only if it is delivered. "
+    "Collect it under the generation_id.",
+    should_retry=False,
+    pays=Pays.LATER,
+    key=Key.KEPT,
+    next=Next.KEEP_RUNNING,
+)
+CLIENT_LEFT = Row(
+    "client-left",
+    "The client went away.",
+    pays=Pays.AS_USUAL,
+    key=Key.KEPT,
+    next=Next.COLLECT,
+)
+PROCESS_KILLED = Row(
+    "process-killed",
+    "The process that served it was killed, at any point.",
+    pays=Pays.STORED,
+    key=Key.KEPT,
+    next=Next.TAKE_OVER,
+)
+REPLAYED = Row(
+    "replayed",
+    "The same Idempotency-Key with the same body, within 24 hours of the first, or while that one runs.",
+    status=200,
+    pays=Pays.ONCE,
+    key=Key.KEPT,
+    next=Next.REPLAY,
+)
+KEY_REUSED = Row(
+    "key-reused",
+    "The same Idempotency-Key with another body.",
+    status=422,
+    type=INVALID,
+    code="idempotency_key_reused",
+    message="This Idempotency-Key was used with another request body.",
+    should_retry=False,
+    key=Key.KEPT,
+)
+SDK_RETRY = Row(
+    "sdk-retry",
+    "An SDK's automatic retry without a key (`x-stainless-retry-count` of 1 or more) of a request of the same API key "
+    "with the same body, from the last 15 minutes.",
+    status=200,
+    pays=Pays.ONCE,
+    next=Next.JOIN,
+)
+
+#: In the order in which an ended generation or call is judged.
+TABLE: tuple[Row, ...] = (
+    REFUSED,
+    DELIVERED,
+    MODERATION,
+    INVALID_UPSTREAM,
+    FREE_FAILURE,
+    BILLED_FAILURE,
+    STORAGE,
+    NO_CAPACITY,
+    NO_CHANNEL,
+    EXHAUSTED,
+    TIMEOUT,
+    CLIENT_LEFT,
+    PROCESS_KILLED,
+    REPLAYED,
+    KEY_REUSED,
+    SDK_RETRY,
+)
+ROWS_BY_CODE = {row.code: row for row in TABLE if row.code}
+
+
+def judge(results: Sequence[CallResult]) -> Row:
+    """The row of an ended generation."""
+    ends = sum_up(results)
+    return next(row for row in TABLE if row.generation is not None and row.generation(ends))
+
+
+def judge_call(result: CallResult) -> Row:
+    """The row of one ended upstream call: what it means for the slots that it left without a picture."""
+    ends = sum_up([result])
+    return next(row for row in TABLE if row.call is not None and row.call(ends))
+
+
+def sum_up(results: Sequence[CallResult]) -> Ends:
+    failures: list[Failure] = [failure for result in results for failure in result.failures]
+    return Ends(
+        pictures=sum(len(result.pictures) for result in results),
+        codes=frozenset(failure.code for failure in failures),
+        scopes=frozenset(failure.scope for failure in failures),
+        billed=frozenset(failure.billed for failure in failures),
+    )

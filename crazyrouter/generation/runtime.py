@@ -11,6 +11,7 @@ from django.conf import settings
 from crazyrouter.generation.engine import Engine
 from crazyrouter.generation.lane import Lane
 from crazyrouter.generation.snapshot import Reader, Snapshot
+from crazyrouter.generation.watch import Watcher
 from providers.transport import Transport
 
 #: How long a stopping process lets running generations end.
@@ -26,9 +27,11 @@ class Runtime:
     transport: Transport
     snapshot: Snapshot
     engine: Engine
+    watcher: Watcher
 
     async def close(self, *, patience_s: float = STOP_PATIENCE_S) -> None:
         await self.engine.stop(patience_s=patience_s)
+        await self.watcher.close()
         await self.lane.close()
         await self.transport.aclose()
         await self.reader.close()
@@ -48,8 +51,10 @@ def get_runtime() -> Runtime:
 
 def start_runtime() -> Runtime:
     reader, lane = Reader(), Lane()
+    snapshot = Snapshot(reader)
     transport = Transport(allow=settings.EGRESS_ALLOW)
-    return Runtime(reader, lane, transport, Snapshot(reader), Engine(lane=lane, reader=reader, transport=transport))
+    engine = Engine(lane=lane, reader=reader, snapshot=snapshot, transport=transport)
+    return Runtime(reader, lane, transport, snapshot, engine, Watcher(reader))
 
 
 async def close_runtime(*, patience_s: float = STOP_PATIENCE_S) -> None:

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from crazyrouter.generation import retention
+from crazyrouter.generation import readback, retention, worker
 
 
 @shared_task(name="generation.erase_prompts", ignore_result=True)
 def erase_prompts() -> int:
     return retention.erase_prompts()
+
+
+@shared_task(name="generation.recover_generations", ignore_result=True)
+def recover_generations() -> int:
+    """Claims and returns; what was claimed runs on in the worker's engine thread."""
+    return worker.recover_generations()
+
+
+@shared_task(name="generation.forget_keys", ignore_result=True)
+def forget_keys() -> int:
+    return readback.forget_keys()

@@ -7,6 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +22,7 @@ from crazyrouter.generation.anonymity import keep_revised_prompt
 from crazyrouter.generation.lane import LaneClosed
 from crazyrouter.generation.models import Attempt
 from crazyrouter.generation.order import Call, CallResult, Failure, Order
-from crazyrouter.generation.outcomes import STORAGE_CODE
+from crazyrouter.generation.outcomes import STORAGE_CODE, LeaseLost
 from providers import credentials
 from providers.adapters import get_adapter_class
 from providers.contract import Adapter, Billed, Code, Done, Pending, PollFailed, ProviderError, RemoteImage, Scope
@@ -41,6 +42,14 @@ LONGEST_POLL_PAUSE_S = 15.0
 OnAccepted = Callable[[Pending], Awaitable[Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """How carriers are reached: the transport, and the newest ciphertext of a channel's credential by its id."""
+
+    transport: Transport
+    find_credential: Callable[[int], Awaitable[str | None]]
+
+
 @lru_cache(maxsize=256)
 def make_adapter(transport: Transport, kind: str, ciphertext: str, base_url: str, options: str) -> Adapter:
     """One adapter a channel and credential; opening the secret costs more than building a request."""
@@ -53,13 +62,14 @@ def make_adapter(transport: Transport, kind: str, ciphertext: str, base_url: str
 
 
 async def make_call(
-    transport: Transport, order: Order, call: Call, *, deadline: float, on_accepted: OnAccepted
+    upstream: Upstream, order: Order, call: Call, *, deadline: float, on_accepted: OnAccepted
 ) -> CallResult:
     """Submit, poll to the end, fetch and store. Never raises for what an upstream or our disk did.
 
-    `deadline` is in `time.monotonic()` seconds. `on_accepted` makes a task id durable before the first poll.
+    `deadline` is in `time.monotonic()` seconds. `on_accepted` makes a task id durable before the first poll, and may
+    raise LeaseLost. A call that was accepted before is only polled.
     """
-    accepted = False
+    accepted = call.accepted is not None
 
     async def note_acceptance(pending: Pending) -> None:
         nonlocal accepted
@@ -67,11 +77,11 @@ async def make_call(
         await on_accepted(pending)
 
     try:
-        done = await order_images(transport, order, call, note_acceptance)
-        return await collect(transport, order, call, done, deadline=deadline)
+        done = await order_images(upstream, order, call, note_acceptance)
+        return await collect(upstream.transport, order, call, done, deadline=deadline)
     except ProviderError as error:
         return CallResult(call.number, name_end(error, accepted=accepted), failures=(describe(error),))
-    except (AnyDatabaseError, LaneClosed):
+    except (AnyDatabaseError, LaneClosed, LeaseLost):
         raise
     except Exception as error:
         # A fault of an adapter or of ours must not leave the money held: what was sent is not known.
@@ -93,14 +103,12 @@ def describe(error: ProviderError) -> Failure:
     return Failure(error.code, error.billed, error.scope, error.detail, error.upstream_id)
 
 
-async def order_images(transport: Transport, order: Order, call: Call, on_accepted: OnAccepted) -> Done:
+async def order_images(upstream: Upstream, order: Order, call: Call, on_accepted: OnAccepted) -> Done:
     """The carrier's pictures. Raises ProviderError, also when its time horizon passes without an answer."""
     route = call.route
-    try:
-        adapter = make_adapter(transport, route.kind, route.ciphertext, route.base_url, route.options)
-    except (CredentialUnreadable, LookupError, ValueError) as error:
-        detail = f"the channel cannot be used as it is configured: {error}"
-        raise ProviderError(Code.AUTH, billed=Billed.NO, scope=Scope.CHANNEL, detail=detail) from error
+    adapter = open_adapter(upstream, call, route.ciphertext)
+    if call.accepted is not None:
+        return await poll_to_end(upstream, call, adapter, call.accepted, until=time.monotonic() + call.patience_s)
     started = time.monotonic()
     try:
         async with asyncio.timeout(settings.SYNC_HORIZON_S):
@@ -110,12 +118,23 @@ async def order_images(transport: Transport, order: Order, call: Call, on_accept
     if isinstance(answer, Done):
         return answer
     await on_accepted(answer)
-    return await poll_to_end(adapter, answer, until=started + settings.ASYNC_HORIZON_S)
+    return await poll_to_end(upstream, call, adapter, answer, until=started + settings.ASYNC_HORIZON_S)
 
 
-async def poll_to_end(adapter: Adapter, pending: Pending, *, until: float) -> Done:
+def open_adapter(upstream: Upstream, call: Call, ciphertext: str) -> Adapter:
+    """Raises ProviderError where the channel cannot be used as it is set up; a task it took may still be billed."""
+    route = call.route
+    try:
+        return make_adapter(upstream.transport, route.kind, ciphertext, route.base_url, route.options)
+    except (CredentialUnreadable, LookupError, ValueError) as error:
+        detail = f"the channel cannot be used as it is configured: {error}"
+        billed = Billed.NO if call.accepted is None else Billed.UNKNOWN
+        raise ProviderError(Code.AUTH, billed=billed, scope=Scope.CHANNEL, detail=detail) from error
+
+
+async def poll_to_end(upstream: Upstream, call: Call, adapter: Adapter, task: Pending, *, until: float) -> Done:
     """Ask until the task is over. A poll that fails says nothing about the task, so it is only asked again later."""
-    task_id, pause, failed = pending.task_id, pending.poll_after, 0
+    pause, failed = task.poll_after, 0
     while True:
         left = until - time.monotonic()
         if left <= 0:
@@ -123,14 +142,27 @@ async def poll_to_end(adapter: Adapter, pending: Pending, *, until: float) -> Do
         # Jitter, so that tasks submitted together are not polled together.
         await asyncio.sleep(min(pause * random.uniform(0.9, 1.1), left))  # noqa: S311 - no secret
         try:
-            answer = await adapter.poll(task_id)
+            answer = await adapter.poll(task.task_id)
         except PollFailed as error:
             failed += 1
-            pause = min(max(error.retry_after or 0, pending.poll_after * 2**failed), LONGEST_POLL_PAUSE_S)
+            pause = min(max(error.retry_after or 0, task.poll_after * 2**failed), LONGEST_POLL_PAUSE_S)
+            if error.code is Code.AUTH:
+                adapter = await renew_adapter(upstream, call, adapter)
             continue
         if isinstance(answer, Done):
             return answer
         pause, failed = answer.poll_after, 0
+
+
+async def renew_adapter(upstream: Upstream, call: Call, adapter: Adapter) -> Adapter:
+    """The task's own credential is refused: the newest of the same channel, if that is another one."""
+    newest = await upstream.find_credential(call.route.channel_id)
+    if newest is None or newest == call.route.ciphertext:
+        return adapter
+    try:
+        return open_adapter(upstream, call, newest)
+    except ProviderError:
+        return adapter
 
 
 async def collect(transport: Transport, order: Order, call: Call, done: Done, *, deadline: float) -> CallResult:

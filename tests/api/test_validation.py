@@ -131,7 +131,7 @@ async def test_an_unknown_model_is_not_found(gateway: httpx.AsyncClient, name: s
 @pytest.mark.parametrize(
     ("method", "url", "status", "code"),
     [
-        ("GET", URL, 405, "method_not_allowed"),
+        ("PUT", URL, 405, "method_not_allowed"),
         ("DELETE", URL, 405, "method_not_allowed"),
         ("POST", "/v1/models", 405, "method_not_allowed"),
         ("GET", "/v1", 404, "unknown_url"),

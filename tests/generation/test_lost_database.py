@@ -10,6 +10,7 @@ import httpx
 import pytest
 from django.db import InterfaceError
 
+from crazyrouter.generation import driver as driver_module
 from crazyrouter.generation import engine as engine_module
 from crazyrouter.generation import lane as lane_module
 from crazyrouter.generation.journal.finishing import finish_generations
@@ -42,7 +43,7 @@ async def test_a_finish_is_tried_until_the_database_is_back(
     gateway: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A batch and its item alone: two breaks are one failed write.
-    monkeypatch.setattr(engine_module, "finish_generations", fail_first(finish_generations, 2))
+    monkeypatch.setattr(driver_module, "finish_generations", fail_first(finish_generations, 2))
     assert (await gateway.post(URL, json=BODY)).status_code == 200
     assert await count_rows_async() == {"generations": 1, "attempts": 1, "images": 1, "charges": 1, "held": 0}
     assert await read_violations_async() == []

@@ -6,7 +6,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.db import connection, transaction
 
-from crazyrouter.generation.journal.attempts import end_attempts
+from crazyrouter.generation.journal.results import Ended, write_results
 from crazyrouter.generation.models import Attempt
 from crazyrouter.generation.order import CallResult
 from tests.shop import Customer
@@ -34,10 +34,11 @@ def attempt(customer: Customer) -> Attempt:
 
 
 def test_every_end(attempt: Attempt) -> None:
+    owner = attempt.generation.lease_owner
     for start in Attempt.State:
         for end in ENDS:
             Attempt.objects.update(state=start)
             with transaction.atomic():
-                end_attempts(connection, [(attempt.generation_id, CallResult(1, end))])
+                write_results(connection, [Ended(attempt.generation_id, owner, CallResult(1, end))])
             moved = Attempt.objects.get().state
             assert moved == (end if end in Attempt.TRANSITIONS[start] else start), (start, end)

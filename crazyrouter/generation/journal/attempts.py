@@ -28,6 +28,7 @@ class Acceptance:
     """The upstream took the call as a task; durable before the first poll."""
 
     generation_id: str
+    owner: str
     number: int
     task_id: str
     upstream_id: str
@@ -43,6 +44,7 @@ INSERT_ATTEMPTS = Statement(
         r.upstream_model, r.shape, r.cost_micros, r.cost_currency, 'created', '', '', '', '', '', 0, r.routing, {now}
     FROM {rows} JOIN generation_generation g ON g.id = r.generation_id
     WHERE g.state || '' = 'running' AND g.lease_owner = r.owner
+    {lock:g}
     RETURNING generation_id, number
     """,
     generation_id="text",
@@ -92,36 +94,42 @@ def grant_attempts(connection: BaseDatabaseWrapper, items: Sequence[Grant]) -> l
     return [(item.order.id, item.call.number) in written for item in items]
 
 
+#: A driver that has lost its lease writes nothing more.
+LEASE_IS_OURS = """
+    EXISTS (SELECT 1 FROM generation_generation g WHERE g.id = r.generation_id AND g.lease_owner = r.owner)
+"""
+
 ACCEPT_ATTEMPTS = Statement(
-    """
+    f"""
     UPDATE generation_attempt
-    SET state = 'accepted', task_id = r.task_id, upstream_id = r.upstream_id, accepted_at = {now}
-    FROM {rows}
+    SET state = 'accepted', task_id = r.task_id, upstream_id = r.upstream_id, accepted_at = {{now}}
+    FROM {{rows}}
     WHERE generation_attempt.generation_id = r.generation_id AND generation_attempt.number = r.number
-      AND generation_attempt.state = 'created'
-    """,
+      AND generation_attempt.state IN ('created', 'accepted') AND {LEASE_IS_OURS}
+    RETURNING generation_attempt.generation_id, generation_attempt.number
+    """,  # noqa: S608 - a constant of this module
     generation_id="text",
+    owner="text",
     number="integer",
     task_id="text",
     upstream_id="text",
 )
 
 
-def accept_attempts(connection: BaseDatabaseWrapper, items: Sequence[Acceptance]) -> list[None]:
-    """Store the task ids."""
-    ACCEPT_ATTEMPTS.send(
-        connection,
-        [
-            {
-                "generation_id": item.generation_id,
-                "number": item.number,
-                "task_id": item.task_id[:128],
-                "upstream_id": item.upstream_id[:128],
-            }
-            for item in items
-        ],
-    )
-    return [None] * len(items)
+def accept_attempts(connection: BaseDatabaseWrapper, items: Sequence[Acceptance]) -> list[bool]:
+    """Store the task ids; False means that the lease is lost. Written again after a lost connection it is the same."""
+    rows = [
+        {
+            "generation_id": item.generation_id,
+            "owner": item.owner,
+            "number": item.number,
+            "task_id": item.task_id[:128],
+            "upstream_id": item.upstream_id[:128],
+        }
+        for item in items
+    ]
+    written = set(ACCEPT_ATTEMPTS.run(connection, rows))
+    return [(item.generation_id, item.number) in written for item in items]
 
 
 def render_transitions() -> str:
@@ -141,9 +149,10 @@ END_ATTEMPTS = Statement(
         ended_at = {{now}}
     FROM {{rows}}
     WHERE generation_attempt.generation_id = r.generation_id AND generation_attempt.number = r.number
-      AND ({render_transitions()})
+      AND ({render_transitions()}) AND {LEASE_IS_OURS}
     """,  # noqa: S608 - states are constants of this code base
     generation_id="text",
+    owner="text",
     number="integer",
     state="text",
     code="text",
@@ -153,20 +162,14 @@ END_ATTEMPTS = Statement(
     upstream_id="text",
 )
 
-
-def end_attempts(connection: BaseDatabaseWrapper, items: Sequence[tuple[str, CallResult]]) -> list[None]:
-    """Record how calls ended whose generation goes on."""
-    END_ATTEMPTS.send(connection, [make_end_row(generation_id, result) for generation_id, result in items])
-    return [None] * len(items)
-
-
 NOTHING = Failure("", "", "")
 
 
-def make_end_row(generation_id: str, result: CallResult) -> dict[str, Any]:
+def make_end_row(generation_id: str, owner: str, result: CallResult) -> dict[str, Any]:
     failure = result.failures[0] if result.failures else NOTHING
     return {
         "generation_id": generation_id,
+        "owner": owner,
         "number": result.number,
         "state": result.state,
         "code": failure.code,

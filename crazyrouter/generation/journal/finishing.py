@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from billing.ledger import Charge, Settlement, settle
 from crazyrouter.files.store import StoredPicture
-from crazyrouter.generation.journal.attempts import END_ATTEMPTS, make_end_row
+from crazyrouter.generation.journal.keys import free_keys
+from crazyrouter.generation.journal.results import Ended, write_results
 from crazyrouter.generation.order import CallResult, Order
+from crazyrouter.generation.outcomes import Key, Row
 from crazyrouter.sql import Statement
 
 
@@ -22,7 +23,7 @@ class Finish:
 
     order: Order
     owner: str
-    failure: str
+    row: Row
     results: tuple[CallResult, ...]
     revised_prompts: dict[int, str]
 
@@ -50,21 +51,6 @@ CLOSE_GENERATIONS = Statement(
     revised_prompts="jsonb",
 )
 
-INSERT_IMAGES = Statement(
-    """
-    INSERT INTO files_storedimage (name, generation_id, slot, width, height, bytes, sha256, created_at, expires_at)
-    SELECT r.name, r.generation_id, r.slot, r.width, r.height, r.bytes, r.sha256, {now}, {later:r.ttl_s} FROM {rows}
-    """,
-    name="text",
-    generation_id="text",
-    slot="integer",
-    width="integer",
-    height="integer",
-    bytes="bigint",
-    sha256="text",
-    ttl_s="float8",
-)
-
 READ_FINISHED = Statement(
     """
     SELECT g.id FROM generation_generation g, {rows}
@@ -82,12 +68,11 @@ def finish_generations(connection: BaseDatabaseWrapper, items: Sequence[Finish])
     """
     won = {generation_id for (generation_id,) in CLOSE_GENERATIONS.run(connection, [make_close_row(i) for i in items])}
     winners = [item for item in items if item.order.id in won]
-    images = [make_image_row(item.order.id, picture) for item in winners for picture in list_pictures(item)]
-    if images:
-        INSERT_IMAGES.send(connection, images)
-    ends = [make_end_row(item.order.id, result) for item in winners for result in item.results]
-    if ends:
-        END_ATTEMPTS.send(connection, ends)
+    write_results(
+        connection,
+        [Ended(item.order.id, item.owner, result) for item in winners for result in item.results if not result.booked],
+    )
+    free_keys(connection, [item.order.id for item in winners if item.row.key is Key.FREED and item.order.idempotency])
     settle(connection, [make_settlement(item) for item in winners])
     if len(won) < len(items):
         # A finish that is run again after a lost connection may find its own earlier commit.
@@ -106,22 +91,9 @@ def make_close_row(item: Finish) -> dict[str, Any]:
         "id": item.order.id,
         "owner": item.owner,
         "state": "succeeded" if delivered else "failed",
-        "failure": item.failure,
+        "failure": item.row.code,
         "delivered": delivered,
         "revised_prompts": {str(slot): text for slot, text in item.revised_prompts.items()} or None,
-    }
-
-
-def make_image_row(generation_id: str, picture: StoredPicture) -> dict[str, Any]:
-    return {
-        "name": picture.name,
-        "generation_id": generation_id,
-        "slot": picture.slot,
-        "width": picture.width,
-        "height": picture.height,
-        "bytes": picture.bytes,
-        "sha256": picture.sha256,
-        "ttl_s": settings.FILE_TTL_HOURS * 3600,
     }
 
 
@@ -132,9 +104,9 @@ def make_settlement(item: Finish) -> Settlement:
         tuple(
             Charge(
                 line=picture.slot,
-                unit_price_micros=order.price.amount_micros,
-                price_version=order.price.version,
-                model=order.model.name,
+                unit_price_micros=order.unit_price_micros,
+                price_version=order.price_version,
+                model=order.model_name,
                 size=order.size_text,
                 key_prefix=order.key_prefix,
             )

@@ -1,4 +1,4 @@
-"""Open generations: money held, the generation and its first attempts written, or nothing at all."""
+"""Open generations: key taken, money held, the generation and its first attempts written, or nothing at all."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from billing.ledger import Reservation, Verdict, reserve
 from crazyrouter.generation.journal.attempts import INSERT_ATTEMPTS, make_attempt_row
+from crazyrouter.generation.journal.keys import free_keys, insert_keys
 from crazyrouter.generation.order import Call, Order
 from crazyrouter.sql import Statement
 
@@ -30,18 +31,20 @@ class Opening:
 
 INSERT_GENERATIONS = Statement(
     """
-    INSERT INTO generation_generation (id, account_id, api_key_id, model_id, price_id, unit_price_micros, prompt,
+    INSERT INTO generation_generation (id, account_id, api_key_id, model_id, price_id, account_price_id,
+        unit_price_micros, prompt,
         options, width, height, render_width, render_height, n, response_format, request_hash, retries_joined, state,
         failure, delivered, lease_owner, lease_expires_at, takeovers, deadline_at, created_at)
-    SELECT r.id, r.account_id, r.api_key_id, r.model_id, r.price_id, r.unit_price_micros, r.prompt,
-        r.options, r.width, r.height, r.render_width, r.render_height, r.n, r.response_format, '', 0, 'running',
-        '', 0, r.owner, {later:r.lease_s}, 0, {later:r.deadline_s}, {now} FROM {rows}
+    SELECT r.id, r.account_id, r.api_key_id, r.model_id, r.price_id, r.account_price_id, r.unit_price_micros, r.prompt,
+        r.options, r.width, r.height, r.render_width, r.render_height, r.n, r.response_format, r.request_hash, 0,
+        'running', '', 0, r.owner, {later:r.lease_s}, 0, {later:r.deadline_s}, {now} FROM {rows}
     """,
     id="text",
     account_id="bigint",
     api_key_id="bigint",
     model_id="bigint",
     price_id="bigint",
+    account_price_id="bigint",
     unit_price_micros="bigint",
     prompt="text",
     options="jsonb",
@@ -51,28 +54,37 @@ INSERT_GENERATIONS = Statement(
     render_height="integer",
     n="integer",
     response_format="text",
+    request_hash="text",
     owner="text",
     lease_s="float8",
     deadline_s="float8",
 )
 
 
-def open_generations(connection: BaseDatabaseWrapper, items: Sequence[Opening]) -> list[Verdict]:
-    """Reserve the money and write generation and first attempts, or nothing at all for an item that cannot pay."""
+def open_generations(connection: BaseDatabaseWrapper, items: Sequence[Opening]) -> list[Verdict | None]:
+    """Take the key, reserve the money and write generation and first attempts, or nothing at all for an item.
+
+    A verdict that is not granted could not pay; None means that another request holds the Idempotency-Key.
+    """
+    taken = insert_keys(connection, [item.order for item in items if item.order.idempotency is not None])
+    items_free = [item for item in items if item.order.id not in taken]
     verdicts = reserve(
         connection,
         [
             Reservation(item.order.id, item.order.account_id, item.order.api_key_id, item.order.amount_micros)
-            for item in items
+            for item in items_free
         ],
     )
-    opened = [item for item in items if verdicts[item.order.id].granted]
+    opened = [item for item in items_free if verdicts[item.order.id].granted]
     if opened:
         INSERT_GENERATIONS.send(connection, [make_generation_row(item) for item in opened])
         INSERT_ATTEMPTS.send(
             connection, [make_attempt_row(item.order, call, item.owner) for item in opened for call in item.calls]
         )
-    return [verdicts[item.order.id] for item in items]
+    if len(opened) < len(items_free):
+        refused = [item.order for item in items_free if not verdicts[item.order.id].granted]
+        free_keys(connection, [order.id for order in refused if order.idempotency is not None])
+    return [verdicts.get(item.order.id) for item in items]
 
 
 def make_generation_row(item: Opening) -> dict[str, Any]:
@@ -81,9 +93,10 @@ def make_generation_row(item: Opening) -> dict[str, Any]:
         "id": order.id,
         "account_id": order.account_id,
         "api_key_id": order.api_key_id,
-        "model_id": order.model.id,
-        "price_id": order.price.version,
-        "unit_price_micros": order.price.amount_micros,
+        "model_id": order.model_id,
+        "price_id": order.price_version,
+        "account_price_id": order.account_price_version,
+        "unit_price_micros": order.unit_price_micros,
         "prompt": order.prompt,
         "options": order.options,
         "width": order.size[0],
@@ -92,6 +105,7 @@ def make_generation_row(item: Opening) -> dict[str, Any]:
         "render_height": order.render_size[1],
         "n": order.n,
         "response_format": order.response_format,
+        "request_hash": order.request_hash,
         "owner": item.owner,
         "lease_s": settings.LEASE_S,
         "deadline_s": settings.GENERATION_DEADLINE_S,
