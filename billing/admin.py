@@ -16,6 +16,7 @@ from unfold.decorators import action, display
 
 from billing import admin_books
 from billing.admin_bookings import AccountBookings
+from billing.admin_exports import AccountPapers
 from billing.forms import AccountForm, ApiKeyForm
 from billing.keys import create_key, revoke_key
 from billing.models import Account, ApiKey
@@ -56,7 +57,7 @@ class ApiKeyInline(ReadOnlyInline):
 
 
 @admin.register(Account)
-class AccountAdmin(AccountBookings, FormColumnsAdmin):
+class AccountAdmin(AccountBookings, AccountPapers, FormColumnsAdmin):
     form = AccountForm
     inlines = (ApiKeyInline,)
     list_display = ("name", "state_badge", "balance", "held", "credit_limit", "available", "key_count", "created_at")

@@ -37,6 +37,16 @@ app.conf.beat_schedule = {
         "schedule": crontab(minute="53"),
         "options": {"expires": 3600},
     },
+    "billing.make_exports": {
+        "task": "billing.make_exports",
+        "schedule": crontab(minute="*"),
+        "options": {"expires": 60},
+    },
+    "billing.expire_exports": {
+        "task": "billing.expire_exports",
+        "schedule": crontab(minute="37"),
+        "options": {"expires": 3600},
+    },
     "generation.erase_prompts": {
         "task": "generation.erase_prompts",
         "schedule": crontab(minute="41", hour="3"),

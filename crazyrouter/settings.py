@@ -270,14 +270,14 @@ REST_FRAMEWORK = {
 }
 
 
-def link_admin(title: str, icon: str, model: str) -> dict[str, Any]:
-    """One line of the admin's navigation, for those who may see its rows; `model` is `app.model`."""
+def link_admin(title: str, icon: str, model: str, *, sees: str = "") -> dict[str, Any]:
+    """One line of the admin's navigation, for those who may see its rows, or `sees`; `model` is `app.model`."""
     app, _, name = model.partition(".")
     return {
         "title": title,
         "icon": icon,
         "link": reverse_lazy(f"admin:{app}_{name}_changelist"),
-        "permission": lambda request: request.user.has_perm(f"{app}.view_{name}"),
+        "permission": lambda request: request.user.has_perm(sees or f"{app}.view_{name}"),
     }
 
 
@@ -318,6 +318,8 @@ UNFOLD = {
                     link_admin("Ledger", "receipt_long", "billing.ledgerentry"),
                     link_admin("Bookings", "approval", "billing.booking"),
                     link_admin("Holds", "lock_clock", "billing.hold"),
+                    link_admin("Exports", "download", "billing.export", sees="billing.view_ledgerentry"),
+                    link_admin("Closed months", "lock", "billing.closedmonth", sees="billing.view_ledgerentry"),
                 ],
             },
             {

@@ -28,6 +28,8 @@ PAGES = [
     "billing_apikey",
     "billing_hold",
     "billing_ledgerentry",
+    "billing_export",
+    "billing_closedmonth",
     "billing_booking",
     "generation_generation",
     "files_storedimage",
@@ -36,6 +38,7 @@ PAGES = [
     "admin_logentry",
 ]
 ADDABLE = {
+    "billing_export",
     "models_registry_imagemodel",
     "models_registry_price",
     "providers_channel",

@@ -26,6 +26,8 @@ def test_every_time_names_a_task_that_exists() -> None:
     assert set(schedule) <= set(celery.app.tasks)
     assert schedule["files.expire"]["schedule"] == crontab(minute="*/10")
     assert schedule["files.sweep"]["schedule"] == crontab(minute="23")
+    assert schedule["billing.make_exports"]["schedule"] == crontab(minute="*")
+    assert schedule["billing.expire_exports"]["schedule"] == crontab(minute="37")
     assert schedule["generation.erase_prompts"]["schedule"] == crontab(minute="41", hour="3")
 
 
