@@ -14,9 +14,9 @@ from django.utils import timezone
 from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.decorators import action, display
 
-from billing import admin_books
-from billing.admin_bookings import AccountBookings
+from billing import admin_bookings, admin_books
 from billing.admin_exports import AccountPapers
+from billing.admin_requests import AccountBookings
 from billing.forms import AccountForm, ApiKeyForm
 from billing.keys import create_key, revoke_key
 from billing.models import Account, ApiKey
@@ -30,7 +30,7 @@ from models_registry.backoffice import (
     show_operation,
 )
 
-__all__ = ["AccountAdmin", "ApiKeyAdmin", "admin_books"]
+__all__ = ["AccountAdmin", "ApiKeyAdmin", "admin_bookings", "admin_books"]
 
 STATE_COLOURS = {"active": "success", "suspended": "danger", "revoked": "danger", "expired": "warning"}
 

@@ -6,7 +6,7 @@ from django.contrib import admin
 from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.decorators import display
 
-from billing.admin_bookings import EntryBookings
+from billing.admin_requests import EntryBookings
 from billing.models import Hold, LedgerEntry
 from models_registry.amounts import format_money
 from models_registry.backoffice import ReadOnlyAdmin

@@ -74,7 +74,7 @@ def test_an_adjustment_shows_its_effect_before_it_is_booked(olga: Client, world:
     address = page("account", "adjust", world.account)
     sent = fill_in(olga, address, amount="-12.50", memo="chargeback")
     shown = olga.post(address, sent)
-    assert "The balance goes from ¥99.00 to ¥86.50." in shown.content.decode()
+    assert "With it the balance goes from ¥99.00 to ¥86.50." in shown.content.decode()
     assert (read_balance(), Booking.objects.count()) == (99_000_000, 0)
     done = olga.post(address, sent | {"seen": shown.context["form"]["seen"].value()}, follow=True)
     assert read_said(done) == ["-¥12.50 booked. The balance is ¥86.50."]
@@ -92,7 +92,7 @@ def test_an_amount_typed_over_is_shown_again(olga: Client, world: World) -> None
     address = page("account", "adjust", world.account)
     sent = fill_in(olga, address, amount="-12.50", memo="chargeback", seen="-12500000")
     shown = olga.post(address, sent | {"amount": "-125"}).content.decode()
-    assert "The balance goes from ¥99.00 to -¥26.00. The account is then overdrawn" in shown
+    assert "With it the balance goes from ¥99.00 to -¥26.00. The account is then overdrawn" in shown
     assert read_balance() == 99_000_000
 
 
@@ -199,7 +199,7 @@ def test_much_money_waits_for_a_second_person(olga: Client, bob: Client, world: 
     address = page("booking", "approve", booking)
     question = bob.get(address).content.decode()
     assert "olga asked for it: “wire 7”" in question
-    assert "The balance goes from ¥99.00 to ¥109.01." in question
+    assert "With it the balance goes from ¥99.00 to ¥109.01." in question
     done = bob.post(address, follow=True)
     assert read_said(done) == ["¥10.01 booked by bob as entry 4."]
     booking.refresh_from_db()

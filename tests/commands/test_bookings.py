@@ -201,7 +201,7 @@ def test_what_cannot_be_refunded_is_named(world: World) -> None:
 
 
 def unpaid(world: World) -> dict[str, Any]:
-    values = Generation.objects.filter(pk=world.generation.pk).values().get()
+    values: dict[str, Any] = dict(Generation.objects.filter(pk=world.generation.pk).values().get())
     return values | {"id": "gen_unpaid", "state": "failed", "delivered": 0}
 
 
