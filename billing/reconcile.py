@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from crazyrouter.sql import is_postgresql
+from crazyrouter.sql import Statement, is_postgresql
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +25,43 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A query for offenders: its first column names the subject, the others fill the detail."""
+    """A query for offenders: its first column names the subject, the others fill the detail.
+
+    `{among:COLUMN}` is a condition that holds for every reference of a generation, or for those under suspicion only:
+    such a rule need not be asked again over all rows where one pass over them has shown whom to suspect.
+    """
 
     name: str
     query: str
     detail: str
     notice: bool = False
 
-    def check(self, connection: BaseDatabaseWrapper, *params: Any) -> Iterator[Violation]:
+    @property
+    def takes_suspects(self) -> bool:
+        return "{among:" in self.query
+
+    def check(
+        self, connection: BaseDatabaseWrapper, *params: Any, among: Sequence[str] | None = None
+    ) -> Iterator[Violation]:
+        query, places = AMONG.subn(render_among(connection, among), self.query)
+        params += () if among is None else (render_suspects(connection, among),) * places
         with connection.cursor() as cursor:
-            cursor.execute(self.query, params)
+            cursor.execute(Statement(query).render(connection.vendor), params)
             for subject, *facts in cursor:
                 yield Violation(self.name, str(subject), self.detail.format(*facts), self.notice)
+
+
+AMONG = re.compile(r"\{among:([\w.]+)\}")
+
+
+def render_among(connection: BaseDatabaseWrapper, suspects: Sequence[str] | None) -> str:
+    if suspects is None:
+        return "TRUE"
+    return r"\1 = ANY(%s)" if is_postgresql(connection) else r"\1 IN (SELECT value FROM json_each(%s))"
+
+
+def render_suspects(connection: BaseDatabaseWrapper, suspects: Sequence[str]) -> Any:
+    return list(suspects) if is_postgresql(connection) else orjson.dumps(suspects).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +82,41 @@ class FrozenTexts:
         )
 
 
+def count_open_holds(rule: str, *, table: str, name: str, column: str) -> Rule:
+    """What a row with limits counts as held and in flight."""
+    return Rule(
+        rule,
+        f"""
+        SELECT t.{name}, t.held_micros, t.in_flight, COALESCE(h.total, 0), COALESCE(h.n, 0) FROM {table} t
+        LEFT JOIN (SELECT {column}, SUM(amount_micros) AS total, COUNT(*) AS n FROM billing_hold
+                   WHERE state = 'open' GROUP BY {column}) h ON h.{column} = t.id
+        WHERE t.held_micros <> COALESCE(h.total, 0) OR t.in_flight <> COALESCE(h.n, 0)
+        """,  # noqa: S608
+        "held {0} in {1}, but its open holds add up to {2} in {3} (micro-units, generations)",
+    )
+
+
+def add_up_usage(rule: str, *, table: str, name: str, match: str) -> Rule:
+    """What a row with limits counts as spent, in all and in the month of its latest charge; usage is proved apart."""
+    return Rule(
+        rule,
+        f"""
+        SELECT name, spent, month, month_spent, total, latest, of_latest FROM (
+            SELECT t.{name} AS name, t.spent_micros AS spent, t.month, t.month_spent_micros AS month_spent,
+                COALESCE(m.total, 0) AS total, COALESCE(m.month, '') AS latest, COALESCE(m.amount, 0) AS of_latest
+            FROM {table} t LEFT JOIN (
+                SELECT owner, month, amount, SUM(amount) OVER (PARTITION BY owner) AS total,
+                    ROW_NUMBER() OVER (PARTITION BY owner ORDER BY month DESC) AS place
+                FROM (SELECT t.id AS owner, substr(CAST(u.day AS text), 1, 7) AS month, SUM(u.amount_micros) AS amount
+                      FROM billing_usageday u JOIN {table} t ON {match}
+                      GROUP BY t.id, substr(CAST(u.day AS text), 1, 7)) u) m
+              ON m.owner = t.id AND m.place = 1) c
+        WHERE spent <> total OR month <> latest OR month_spent <> of_latest
+        """,  # noqa: S608
+        "counts {0} spent, in {1!r} {2}; its days of usage add up to {3}, in {4!r} {5} (micro-units)",
+    )
+
+
 RULES = (
     Rule(
         "balance-is-sum-of-entries",
@@ -72,42 +134,32 @@ RULES = (
         """
         SELECT a.name, a.sequence, COALESCE(e.n, 0), COALESCE(e.last, 0)
         FROM billing_account a
-        LEFT JOIN (SELECT account_id, COUNT(*) AS n, MAX(sequence) AS last FROM billing_ledgerentry
-                   GROUP BY account_id) e ON e.account_id = a.id
-        WHERE a.sequence <> COALESCE(e.n, 0) OR a.sequence <> COALESCE(e.last, 0)
+        LEFT JOIN (SELECT account_id, COUNT(*) AS n, MIN(sequence) AS first, MAX(sequence) AS last
+                   FROM billing_ledgerentry GROUP BY account_id) e ON e.account_id = a.id
+        WHERE a.sequence <> COALESCE(e.n, 0) OR a.sequence <> COALESCE(e.last, 0) OR e.first <> 1
         """,
         "the account counts {0} entries, there are {1}, the last is number {2}",
     ),
     Rule(
         "running-balance-adds-up",
         """
-        SELECT account_id, sequence, balance_after_micros, running FROM (
-            SELECT account_id, sequence, balance_after_micros,
-                   SUM(amount_micros) OVER (PARTITION BY account_id ORDER BY sequence) AS running
-            FROM billing_ledgerentry) e
-        WHERE balance_after_micros <> running
+        SELECT e.account_id, e.sequence, e.balance_after_micros, COALESCE(b.balance_after_micros, 0), e.amount_micros
+        FROM billing_ledgerentry e
+        LEFT JOIN billing_ledgerentry b ON b.account_id = e.account_id AND b.sequence = e.sequence - 1
+        WHERE e.balance_after_micros <> COALESCE(b.balance_after_micros, 0) + e.amount_micros
         """,
-        "account id; entry {0} says balance {1}, the entries up to it add up to {2}",
+        "account id; entry {0} says balance {1}, the one before it says {2}, its own amount is {3}",
     ),
-    Rule(
-        "held-is-sum-of-open-holds",
-        """
-        SELECT a.name, a.held_micros, COALESCE(h.total, 0)
-        FROM billing_account a
-        LEFT JOIN (SELECT account_id, SUM(amount_micros) AS total FROM billing_hold
-                   WHERE state = 'open' GROUP BY account_id) h ON h.account_id = a.id
-        WHERE a.held_micros <> COALESCE(h.total, 0)
-        """,
-        "held {0}, but its open holds add up to {1} (micro-units)",
-    ),
+    count_open_holds("held-is-sum-of-open-holds", table="billing_account", name="name", column="account_id"),
+    count_open_holds("key-held-is-sum-of-open-holds", table="billing_apikey", name="prefix", column="api_key_id"),
     Rule(
         "captured-is-sum-of-charges",
         """
         SELECT h.reference, h.captured_micros, COALESCE(c.total, 0)
         FROM billing_hold h
         LEFT JOIN (SELECT reference, -SUM(amount_micros) AS total FROM billing_ledgerentry
-                   WHERE kind = 'charge' GROUP BY reference) c ON c.reference = h.reference
-        WHERE h.captured_micros <> COALESCE(c.total, 0)
+                   WHERE kind = 'charge' AND {among:reference} GROUP BY reference) c ON c.reference = h.reference
+        WHERE h.captured_micros <> COALESCE(c.total, 0) AND {among:h.reference}
         """,
         "captured {0}, but its charges add up to {1} (micro-units)",
     ),
@@ -116,21 +168,31 @@ RULES = (
         """
         SELECT e.reference, e.line FROM billing_ledgerentry e
         LEFT JOIN billing_hold h ON h.reference = e.reference AND h.account_id = e.account_id
-        WHERE e.kind = 'charge' AND h.id IS NULL
+        WHERE e.kind = 'charge' AND h.id IS NULL AND {among:e.reference}
         """,
         "charge of line {0} without a hold of the same account",
     ),
+    # The days are proved against the ledger, the counters against the days: one pass over the charges for all of them.
     Rule(
-        "spent-is-sum-of-captured",
+        "usage-is-sum-of-charges",
         """
-        SELECT k.prefix, k.spent_micros, COALESCE(h.total, 0)
-        FROM billing_apikey k
-        LEFT JOIN (SELECT api_key_id, SUM(captured_micros) AS total FROM billing_hold GROUP BY api_key_id) h
-          ON h.api_key_id = k.id
-        WHERE k.spent_micros <> COALESCE(h.total, 0)
+        SELECT account_id, day, key_prefix, model, SUM(counted), SUM(counted_micros), SUM(charged), SUM(charged_micros)
+        FROM (
+            SELECT account_id, CAST(day AS text) AS day, key_prefix, model,
+                   images AS counted, amount_micros AS counted_micros, 0 AS charged, 0 AS charged_micros
+            FROM billing_usageday
+            UNION ALL
+            SELECT e.account_id, {day:e.booked_at@a.time_zone}, e.key_prefix, e.model, 0, 0, COUNT(*),
+                   -SUM(e.amount_micros)
+            FROM billing_ledgerentry e JOIN billing_account a ON a.id = e.account_id
+            WHERE e.kind = 'charge' GROUP BY 1, 2, 3, 4) u
+        GROUP BY account_id, day, key_prefix, model
+        HAVING SUM(counted) <> SUM(charged) OR SUM(counted_micros) <> SUM(charged_micros)
         """,
-        "the key counts {0} spent, its holds captured {1} (micro-units)",
+        "account id; {0}, key {1}, {2}: counts {3} images for {4}, charged are {5} for {6} (micro-units)",
     ),
+    add_up_usage("spent-is-sum-of-usage", table="billing_account", name="name", match="u.account_id = t.id"),
+    add_up_usage("key-spent-is-sum-of-usage", table="billing_apikey", name="prefix", match="u.key_prefix = t.prefix"),
     Rule(
         "refunds-stay-within-their-charge",
         """

@@ -17,7 +17,7 @@ from billing import closing
 from billing.closing import ClosingError, close_everywhere, close_month
 from billing.exports import Order, make_plan, stream_export
 from billing.ledger import Charge, Reservation, Settlement, refund, reserve, settle, top_up
-from billing.models import Account, ClosedMonth, LedgerEntry
+from billing.models import Account, ClosedMonth, Hold, LedgerEntry
 from billing.periods import cut_month, find_last_day, find_zone, parse_month, read_clock
 from billing.reconcile import check_ledger
 from tests.entries import make_charge, make_top_up, write_entries
@@ -229,7 +229,8 @@ def hold(customer: Customer, reference: str, micros: int = 200_000) -> None:
 
 
 def deliver(reference: str) -> None:
-    charge = Charge(0, 200_000, 7, "qwen-image-plus", "1024x1024", "sk-cr-test")
+    prefix = Hold.objects.values_list("api_key__prefix", flat=True).get(reference=reference)
+    charge = Charge(0, 200_000, 7, "qwen-image-plus", "1024x1024", prefix)
     with transaction.atomic():
         settle(connection, [Settlement(reference, (charge,))])
 

@@ -1,5 +1,6 @@
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -33,12 +34,18 @@ def hold(customer: Customer, *items: tuple[str, int]) -> dict[str, Reason]:
 
 
 def charge(line: int = 0, price: int = 200_000) -> Charge:
-    return Charge(line, price, 7, "qwen-image-plus", "1024x1024", "sk-cr-test")
+    return Charge(line, price, 7, "qwen-image-plus", "1024x1024", "")
 
 
 def finish(*items: Settlement) -> None:
+    """Settle, with the charges in the name of the key that ordered."""
+    prefixes = dict(Hold.objects.values_list("reference", "api_key__prefix"))
+    named = [
+        replace(item, charges=tuple(replace(one, key_prefix=prefixes[item.reference]) for one in item.charges))
+        for item in items
+    ]
     with transaction.atomic():
-        settle(connection, items)
+        settle(connection, named)
 
 
 def read(customer: Customer) -> tuple[int, int, int]:
@@ -61,7 +68,7 @@ def test_a_delivered_image_is_charged_and_the_rest_released(db: None) -> None:
         "qwen-image-plus",
         "1024x1024",
         7,
-        "sk-cr-test",
+        customer.prefix,
     )
     assert Hold.objects.values_list("state", "captured_micros").get() == ("settled", 400_000)
     assert ApiKey.objects.get(pk=customer.key_id).spent_micros == 400_000
