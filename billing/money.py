@@ -46,3 +46,11 @@ def split(micros: int) -> tuple[str, str]:
 def quote(*, unit_micros: int, images: int) -> int:
     """The price of some images: the only multiplication of money in the product; nothing is rounded."""
     return unit_micros * images
+
+
+def discount(amount_micros: int, *, basis_points: int) -> int:
+    """An amount less some hundredths of a percent, to the nearest micro-unit, halves up, and never nothing.
+
+    THE ONE PLACE where an amount of money is rounded.
+    """
+    return max(1, (amount_micros * (10_000 - basis_points) + 5_000) // 10_000)

@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
+from billing.prices import UNIT_PRICE_SQL
 from billing.reconcile import Rule, Violation, check_ledger
 from crazyrouter.files.errors import StorageError
 from crazyrouter.files.models import StoredImage
@@ -81,14 +82,24 @@ RULES = (
     ),
     Rule(
         "charge-is-its-price-version",
-        """
-        SELECT e.reference, e.line, -e.amount_micros, p.amount_micros FROM billing_ledgerentry e
-        LEFT JOIN generation_generation g ON g.id = e.reference
-        LEFT JOIN models_registry_price p ON p.id = e.price_version
-        WHERE e.kind = 'charge' AND (p.id IS NULL OR -e.amount_micros <> p.amount_micros
-              OR e.unit_price_micros <> p.amount_micros OR g.id IS NULL OR g.price_id <> p.id)
-        """,
-        "slot {0} is charged {1} micro-units, its price version says {2}",
+        f"""
+        SELECT reference, line, charged, unit, due,
+            CASE WHEN fit THEN 'they are its own' ELSE 'they are not those of its generation' END
+        FROM (
+            SELECT e.reference, e.line, -e.amount_micros AS charged, e.unit_price_micros AS unit,
+                {UNIT_PRICE_SQL} AS due,
+                p.id = g.price_id AND p.model_id = g.model_id
+                AND COALESCE(g.account_price_id, 0) = COALESCE(e.account_price_version, 0)
+                AND (e.account_price_version IS NULL OR a.account_id = e.account_id AND a.model_id = g.model_id)
+                AS fit
+            FROM billing_ledgerentry e
+            LEFT JOIN generation_generation g ON g.id = e.reference
+            LEFT JOIN models_registry_price p ON p.id = e.price_version
+            LEFT JOIN billing_accountprice a ON a.id = e.account_price_version
+            WHERE e.kind = 'charge') c
+        WHERE due IS NULL OR unit IS NULL OR charged <> unit OR unit <> due OR fit IS NOT TRUE
+        """,  # noqa: S608
+        "slot {0} is charged {1} micro-units at a unit price of {2}, its price versions say {3}; {4}",
     ),
     Rule(
         "delivered-picture-has-an-attempt",
