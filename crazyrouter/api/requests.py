@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import orjson
+from django.conf import settings
 from django.http import HttpRequest
 from django.utils import timezone
 
 from billing.keys import LONGEST, KeyIdentity
+from billing.limits import allows_model, allows_network
+from billing.prices import quote_unit
 from crazyrouter.api.errors import ApiError
 from crazyrouter.generation.ids import new_id
 from crazyrouter.generation.order import Idempotency, Order
@@ -33,7 +36,28 @@ async def authenticate(request: HttpRequest, snapshot: Snapshot, view: View) -> 
         raise ApiError("invalid_api_key")
     if identity.account_suspended:
         raise ApiError("account_suspended")
+    if identity.networks and not allows_network(identity.networks, find_address(request)):
+        raise ApiError("ip_not_allowed")
     return identity
+
+
+def find_address(request: HttpRequest) -> str:
+    """Where the request came from: the peer, or what the outermost of our own proxies saw.
+
+    Each proxy appends the address that it saw; whatever stands before those of TRUSTED_PROXY_COUNT is a client's claim.
+    A request with fewer entries than that did not come through all of them, and is taken for its peer's.
+    """
+    peer = str(request.META.get("REMOTE_ADDR") or "")
+    count = settings.TRUSTED_PROXY_COUNT
+    seen = [part.strip() for part in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if part.strip()]
+    return strip_port(seen[-count]) if 0 < count <= len(seen) else peer
+
+
+def strip_port(text: str) -> str:
+    """Some proxies append the port: `192.0.2.1:4711`, `[2001:db8::1]:4711`."""
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0] if text.count(":") == 1 else text
 
 
 def read_json(request: HttpRequest) -> Any:
@@ -63,12 +87,15 @@ def build_order(
 ) -> Order:
     """Everything checked, everything frozen; nothing is written yet. Raises ApiError."""
     model = find_model(view, values["model"])
+    if not allows_model(identity.allowed_models, model.name):
+        raise ApiError("model_not_allowed", param="model")
     try:
         size, n = check_limits(model, values)
     except Refused as refused:
         raise ApiError(refused.code, str(refused), param=refused.param) from None
     if model.price is None:
         raise ApiError("model_unavailable")
+    agreed = identity.prices.get(model.id)
     return Order(
         id=new_id("gen"),
         account_id=identity.account_id,
@@ -76,9 +103,9 @@ def build_order(
         key_prefix=identity.prefix,
         model_id=model.id,
         model_name=model.name,
-        unit_price_micros=model.price.amount_micros,
+        unit_price_micros=quote_unit(model.price.amount_micros, agreed),
         price_version=model.price.version,
-        account_price_version=None,
+        account_price_version=agreed.version if agreed else None,
         prompt=values["prompt"],
         options={name: values[name] for name in FORWARDED if name in values},
         size=size,

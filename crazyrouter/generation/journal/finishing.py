@@ -106,6 +106,7 @@ def make_settlement(item: Finish) -> Settlement:
                 line=picture.slot,
                 unit_price_micros=order.unit_price_micros,
                 price_version=order.price_version,
+                account_price_version=order.account_price_version,
                 model=order.model_name,
                 size=order.size_text,
                 key_prefix=order.key_prefix,
