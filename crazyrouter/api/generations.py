@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from crazyrouter.api.query import read_query, read_text, read_whole
 from crazyrouter.api.requests import authenticate, build_order, find_size_text, read_json
 from crazyrouter.api.serializers import validate_request
 from crazyrouter.api.views import PublicView
+from crazyrouter.files.errors import NotStored
 from crazyrouter.files.store import StoredPicture, read_b64
 from crazyrouter.generation.engine import Run
 from crazyrouter.generation.ids import read_time
@@ -289,8 +291,10 @@ async def render_record(record: Record, *, running_status: int = 200) -> HttpRes
     body = describe_record(record)
     if record.response_format == "b64_json":
         for item, picture in zip(body["data"], record.outcome.pictures, strict=True):
-            del item["url"]
-            item["b64_json"] = (await read_b64(picture.name)).decode()
+            # Expired bytes are gone; the link says so to whoever follows it.
+            with contextlib.suppress(NotStored):
+                item["b64_json"] = (await read_b64(picture.name)).decode()
+                del item["url"]
     response = render_json(body, request_id=record.id, status=running_status if record.is_running else 200)
     if record.is_running:
         response["Retry-After"] = str(ASK_AGAIN_S)

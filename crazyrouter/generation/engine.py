@@ -62,10 +62,8 @@ class Engine:
         self._tasks: dict[str, asyncio.Task[Outcome]] = {}
         self._drivers: dict[str, Driver] = {}
         self._touched_at = time.monotonic()
-        self._chores = [
-            asyncio.create_task(self._repeat(self._keep_running, lambda: settings.LEASE_REFRESH_S)),
-            asyncio.create_task(self._repeat(self.take_over, lambda: settings.RECOVERY_S)),
-        ]
+        self._leases = asyncio.create_task(self._repeat(self._keep_running, lambda: settings.LEASE_REFRESH_S))
+        self._recovery = asyncio.create_task(self._repeat(self.take_over, lambda: settings.RECOVERY_S))
 
     def start(self, order: Order) -> Run:
         """Open and run the order in a task of its own. The task raises OrderRefused, KeyTaken or LeaseLost."""
@@ -101,12 +99,13 @@ class Engine:
 
     async def stop(self, *, patience_s: float) -> None:
         """Wait for what ends in time, then give the rest back for others to take over at once."""
+        self._recovery.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=patience_s)
         abandoned = list(self._tasks.values())
-        for task in (*self._chores, *abandoned):
+        for task in (self._leases, *abandoned):
             task.cancel()
-        await asyncio.gather(*self._chores, *abandoned, return_exceptions=True)
+        await asyncio.gather(self._recovery, self._leases, *abandoned, return_exceptions=True)
         if abandoned:
             await self._lane.write(give_back_leases, self.owner)
 
