@@ -49,7 +49,8 @@ def parse_moment(text: str, account: Account) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
         named = moment if timezone.is_aware(moment) else moment.replace(tzinfo=ZoneInfo(account.time_zone))
-        return named.astimezone(UTC)
+        # By way of UTC, as the books keep it: the first and the last hours of the calendar have none there.
+        return named.astimezone(UTC).astimezone(named.tzinfo)
     except (ValueError, OverflowError) as error:
         raise CommandError(f"{text!r} is not a date: write 2026-11-30 or 2026-11-30T12:00:00+08:00") from error
 
