@@ -1,4 +1,4 @@
-"""Exports and closed months in the admin. Whoever may read the ledger may take it away as CSV."""
+"""Exports in the admin. Whoever may read the ledger may take it away as CSV."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import AutocompleteSelectFilter
+from unfold.dataclasses import UnfoldAction
 from unfold.decorators import action, display
 
-from billing.closing import Closing, ClosingError, close_everywhere, close_month
 from billing.csvtext import CONTENT_TYPE
-from billing.export_forms import MOST_ACCOUNTS, CloseForm, ExportForm
+from billing.export_forms import MOST_ACCOUNTS, ExportForm
 from billing.exports import ExportError, Order, name_file
 from billing.exports.jobs import UNFINISHED, order_export, read_export, read_order
-from billing.models import Account, ClosedMonth, Export
-from billing.periods import find_last_day, parse_month
-from models_registry.amounts import format_money
+from billing.models import Account, Export
 from models_registry.backoffice import ReadOnlyAdmin, find_object, go_to
 
 STATE_COLOURS = {"queued": "warning", "running": "info", "done": "success", "failed": "danger"}
@@ -98,7 +98,7 @@ class AccountPapers:
 @admin.register(Export)
 class ExportAdmin(ReadOnlyAdmin):
     change_form_before_template = "admin/billing/export/progress.html"
-    list_display = ("created_at", "kind", "days", "account", "state_badge", "progress", "size", "requested_by")
+    list_display = ("created_at", "kind_name", "days", "account", "state_badge", "progress", "size", "requested_by")
     list_filter = ("kind", "state", ("account", AutocompleteSelectFilter))
     list_filter_submit = True
     list_select_related = ("account",)
@@ -106,7 +106,7 @@ class ExportAdmin(ReadOnlyAdmin):
     actions_row = ("download",)
     fieldsets = (
         (None, {"fields": (("kind", "state"), ("first_day", "last_day"), ("account", "with_bom"))}),
-        ("File", {"fields": (("rows", "rows_expected"), "size_bytes", "sha256", "error")}),
+        ("File", {"fields": (("progress", "size"), "hash", "error")}),
         ("When", {"fields": (("requested_by", "created_at"), ("finished_at", "expires_at"))}),
     )
 
@@ -116,9 +116,13 @@ class ExportAdmin(ReadOnlyAdmin):
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return may_read(request)
 
+    @admin.display(description="Kind", ordering="kind")
+    def kind_name(self, export: Export) -> str:
+        return export.kind.capitalize()
+
     @admin.display(description="Days", ordering="first_day")
-    def days(self, export: Export) -> str:
-        return f"{export.first_day} to {export.last_day}"
+    def days(self, export: Export) -> SafeString:
+        return format_html('<span class="whitespace-nowrap">{} to {}</span>', export.first_day, export.last_day)
 
     @display(description="State", ordering="state", label=STATE_COLOURS)
     def state_badge(self, export: Export) -> str:
@@ -133,6 +137,16 @@ class ExportAdmin(ReadOnlyAdmin):
     @admin.display(description="Size", ordering="size_bytes")
     def size(self, export: Export) -> str:
         return filesizeformat(export.size_bytes) if export.size_bytes else "–"
+
+    @admin.display(description="SHA-256")
+    def hash(self, export: Export) -> str:
+        return export.sha256 or "–"
+
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[UnfoldAction]:
+        """A download where there is something to download."""
+        export = self.get_object(request, str(object_id))
+        actions: list[UnfoldAction] = super().get_actions_detail(request, object_id)
+        return actions if export is not None and is_ready(export) else []
 
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -193,18 +207,22 @@ class ExportAdmin(ReadOnlyAdmin):
     @action(description="Download", url_path="download", icon="download", permissions=["view"])
     def download(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         export: Export = find_object(self, request, object_id)
-        if export.state != Export.State.DONE:
-            self.message_user(request, f"This export is {export.get_state_display().lower()}.", messages.WARNING)
-            return go_to(self, export)
-        if export.expires_at is None or export.expires_at <= timezone.now() or not export.parts.exists():
-            self.message_user(request, "This export has expired: make a new one.", messages.WARNING)
-            return go_to(self, export)
-        return send_export(request, export)
+        if is_ready(export):
+            return send_export(request, export)
+        said = "has expired" if export.state == Export.State.DONE else f"is {export.get_state_display().lower()}"
+        self.message_user(request, f"This export {said}.", messages.WARNING)
+        return go_to(self, export)
 
 
 def measure(export: Export) -> int:
     """Percent of what is expected, which for statements is an estimate."""
     return min(99, 100 * export.rows // max(1, export.rows_expected))
+
+
+def is_ready(export: Export) -> bool:
+    """Whether its file is whole and still here."""
+    done = export.state == Export.State.DONE and export.expires_at is not None and export.expires_at > timezone.now()
+    return done and export.parts.exists()
 
 
 def send_export(request: HttpRequest, export: Export) -> StreamingHttpResponse:
@@ -228,92 +246,3 @@ def name_download(response: HttpResponseBase, name: str, size: int, sha256: str)
     response["Content-Length"] = str(size)
     response["Repr-Digest"] = f"sha-256=:{b64encode(bytes.fromhex(sha256)).decode()}:"
     response["Cache-Control"] = "no-store"
-
-
-@admin.register(ClosedMonth)
-class ClosedMonthAdmin(ReadOnlyAdmin):
-    list_display = ("month", "account", "opening", "closing", "entries", "time_zone", "closed_by", "closed_at")
-    list_filter = (("account", AutocompleteSelectFilter),)
-    list_filter_submit = True
-    list_select_related = ("account",)
-    search_fields = ("month__exact", "account__name")
-    search_help_text = "A month like 2026-11, or a part of an account's name"
-    actions_list = ("close",)
-    actions_detail = ("download",)
-    actions_row = ("download",)
-    fieldsets = (
-        (None, {"fields": (("account", "month"), ("starts_at", "ends_at"), "time_zone")}),
-        ("Books", {"fields": (("opening", "closing"), "entries", "sha256")}),
-        ("Closed", {"fields": (("closed_by", "closed_at"),)}),
-    )
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[ClosedMonth]:
-        return super().get_queryset(request).defer("csv")
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return may_read(request)
-
-    def has_close_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("billing.add_closedmonth")
-
-    @admin.display(description="Opening balance")
-    def opening(self, row: ClosedMonth) -> str:
-        return format_money(row.opening_balance_micros)
-
-    @admin.display(description="Closing balance")
-    def closing(self, row: ClosedMonth) -> str:
-        return format_money(row.closing_balance_micros)
-
-    @action(description="Close a month", url_path="close", icon="lock", permissions=["close"])
-    def close(self, request: HttpRequest) -> HttpResponse:
-        form = CloseForm(request.POST or None, initial=read_accounts(request))
-        if request.method == "POST" and form.is_valid() and self.close_each(request, form):
-            return HttpResponseRedirect(reverse(name_list(self)))
-        return show_form(
-            self,
-            request,
-            form=form,
-            title="Close a month",
-            intro="The statement is frozen, and nothing is booked into the month any more: what comes later belongs to "
-            "the next one. Closing is for good. The first month that is closed closes all before it.",
-            submit="Close this month",
-        )
-
-    def close_each(self, request: HttpRequest, form: CloseForm) -> bool:
-        """Whether no account was refused; each refusal is an error of the form."""
-        refused = 0
-        for outcome in close_months(form, closed_by=request.user.get_username()):
-            if isinstance(outcome, ClosingError):
-                refused += 1
-                form.add_error(None, str(outcome))
-            elif not outcome.known:
-                self.log_addition(request, outcome.row, f"Closed with SHA-256 {outcome.row.sha256}")
-                self.message_user(request, f"{outcome.row.account}: {outcome.row.month} is closed.", messages.SUCCESS)
-            else:
-                self.message_user(request, f"{outcome.row.account}: {outcome.row.month} was closed before.")
-        return not refused
-
-    @action(description="Download", url_path="download", icon="download", permissions=["view"])
-    def download(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """The statement as it was frozen, byte for byte."""
-        row: ClosedMonth = find_object(self, request, object_id)
-        data = row.csv.encode()
-        response = HttpResponse(data, content_type=CONTENT_TYPE)
-        first = parse_month(row.month)
-        order = Order(Export.Kind.STATEMENT, first, find_last_day(first), row.account_id)
-        name_download(response, name_file(order), len(data), row.sha256)
-        return response
-
-
-def close_months(form: CloseForm, *, closed_by: str) -> Iterator[Closing | ClosingError]:
-    month, accounts = form.cleaned_data["month"], form.cleaned_data["accounts"]
-    try:
-        if not accounts:
-            yield from close_everywhere(month, closed_by=closed_by)
-    except ClosingError as error:
-        yield error
-    for account in accounts:
-        try:
-            yield close_month(account.pk, month, closed_by=closed_by)
-        except ClosingError as error:
-            yield error
