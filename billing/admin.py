@@ -14,7 +14,7 @@ from django.utils import timezone
 from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.decorators import action, display
 
-from billing import admin_bookings, admin_books
+from billing import admin_bookings, admin_books, admin_closing
 from billing.admin_exports import AccountPapers
 from billing.admin_requests import AccountBookings
 from billing.forms import AccountForm, ApiKeyForm
@@ -30,7 +30,7 @@ from models_registry.backoffice import (
     show_operation,
 )
 
-__all__ = ["AccountAdmin", "ApiKeyAdmin", "admin_bookings", "admin_books"]
+__all__ = ["AccountAdmin", "ApiKeyAdmin", "admin_bookings", "admin_books", "admin_closing"]
 
 STATE_COLOURS = {"active": "success", "suspended": "danger", "revoked": "danger", "expired": "warning"}
 
