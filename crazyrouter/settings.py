@@ -315,6 +315,7 @@ UNFOLD = {
                 "items": [
                     link_admin("Accounts", "account_balance_wallet", "billing.account"),
                     link_admin("API keys", "key", "billing.apikey"),
+                    link_admin("Agreed prices", "handshake", "billing.accountprice"),
                     link_admin("Ledger", "receipt_long", "billing.ledgerentry"),
                     link_admin("Bookings", "approval", "billing.booking"),
                     link_admin("Holds", "lock_clock", "billing.hold"),

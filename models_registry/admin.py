@@ -124,6 +124,17 @@ class ImageModelAdmin(RecordedAdmin):
     def price(self, model: Any) -> str:
         return format_money(model.price_micros) if model.price_micros else "none: not served"
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if request.method == "GET":
+            self.warn_of_unpriced(request)
+        return super().changelist_view(request, extra_context)
+
+    def warn_of_unpriced(self, request: HttpRequest) -> None:
+        active: Any = self.get_queryset(request).filter(status=ImageModel.Status.ACTIVE)
+        if names := ", ".join(model.name for model in active if model.price_micros is None):
+            said = f"Active, but without a price in force, so every request is refused: {names}."
+            self.message_user(request, said, messages.WARNING)
+
     @admin.display(description="Sizes", ordering="sizes_sold")
     def size_count(self, model: Any) -> int:
         return model.sizes_sold

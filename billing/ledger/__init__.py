@@ -7,6 +7,7 @@ The verbs of people open their own. Every verb is idempotent: "already there" is
     gates       what stands on the rows of accounts and keys: money, limits; Verdict and its Reason
     entries     numbered entries, the account's row; LedgerError
     holds       reserve, settle, release: what generations do
+    zones       the time zone in which days and months are cut; ZoneRefused
     people      top_up, adjust, refund: what people do; ExceedsCharge
 """
 
@@ -14,6 +15,7 @@ from billing.ledger.entries import Duplicate, LedgerError, lock_accounts
 from billing.ledger.gates import Reason, Reservation, Verdict
 from billing.ledger.holds import Charge, Settlement, release, reserve, settle
 from billing.ledger.people import ExceedsCharge, adjust, read_left, refund, take_account, top_up
+from billing.ledger.zones import ZoneRefused, check_zone, move_time_zone
 
 __all__ = [
     "Charge",
@@ -24,8 +26,11 @@ __all__ = [
     "Reservation",
     "Settlement",
     "Verdict",
+    "ZoneRefused",
     "adjust",
+    "check_zone",
     "lock_accounts",
+    "move_time_zone",
     "read_left",
     "refund",
     "release",

@@ -37,6 +37,14 @@ def parse_amount(text: str, what: str = "a top-up") -> int:
     return micros
 
 
+def parse_micros(text: str, what: str) -> int:
+    """Micro-units, zero included."""
+    micros = parse_signed(text)
+    if micros < 0:
+        raise CommandError(f"{text!r}: {what} must not be below zero")
+    return micros
+
+
 def parse_signed(text: str) -> int:
     try:
         return parse(text)

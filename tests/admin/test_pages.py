@@ -26,6 +26,7 @@ PAGES = [
     "providers_offer",
     "billing_account",
     "billing_apikey",
+    "billing_accountprice",
     "billing_hold",
     "billing_ledgerentry",
     "billing_export",
@@ -45,6 +46,7 @@ ADDABLE = {
     "providers_offer",
     "billing_account",
     "billing_apikey",
+    "billing_accountprice",
     "auth_user",
     "auth_group",
 }

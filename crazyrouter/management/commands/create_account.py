@@ -10,9 +10,10 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
+from billing.ledger import check_zone
 from billing.models import Account
 from billing.money import format_amount
-from crazyrouter.management.accounts import book_top_up, parse_amount
+from crazyrouter.management.accounts import book_top_up, parse_amount, parse_micros, refusals_told
 
 
 class Command(BaseCommand):
@@ -21,10 +22,20 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name")
         parser.add_argument("--top-up", metavar="AMOUNT", help="in CNY, like 100.00")
+        parser.add_argument(
+            "--credit-limit", metavar="AMOUNT", default="0", help="in CNY: how far below zero it may go"
+        )
+        parser.add_argument("--time-zone", metavar="ZONE", help="its days and months are cut in it, like Asia/Shanghai")
 
-    def handle(self, *args: Any, name: str, top_up: str | None, **options: Any) -> None:
+    def handle(
+        self, *args: Any, name: str, top_up: str | None, credit_limit: str, time_zone: str | None, **options: Any
+    ) -> None:
         amount = parse_amount(top_up) if top_up is not None else 0
-        account = Account(name=name)
+        account = Account(name=name, credit_limit_micros=parse_micros(credit_limit, "a credit limit"))
+        if time_zone is not None:
+            with refusals_told():
+                check_zone(time_zone)
+            account.time_zone = time_zone
         try:
             account.full_clean()
         except ValidationError as error:
