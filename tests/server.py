@@ -1,8 +1,9 @@
-"""The production server as a process of its own, on the test's database, for what only a real connection shows."""
+"""The product's processes as processes of their own, on the test's data, for what only a real one shows."""
 
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -10,12 +11,17 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from django.conf import settings
 from django.db import connection
+
+from crazyrouter import celery
+from crazyrouter.ops.markers import VARIABLE
+from crazyrouter.settings import read_broker_options
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -34,30 +40,52 @@ def find_free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class RunningServer:
-    """uvicorn with the product's ASGI application. `process` may be killed by the test."""
+def build_environment(**environment: Any) -> dict[str, str]:
+    """What a process of the product needs to work on this test's data."""
+    return {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "crazyrouter.settings",
+        "DEBUG": "true",
+        "DATABASE_URL": get_database_url(),
+        "FILE_STORAGE_URL": settings.FILE_STORAGE_URL,
+        "EGRESS_ALLOW": ",".join(settings.EGRESS_ALLOW),
+        **{name: str(value) for name, value in environment.items()},
+    }
 
-    def __init__(self, **environment: Any) -> None:
-        self.port = find_free_port()
-        self.base_url = f"http://127.0.0.1:{self.port}"
-        self.environment = {
-            **os.environ,
-            "DJANGO_SETTINGS_MODULE": "crazyrouter.settings",
-            "DEBUG": "true",
-            "DATABASE_URL": get_database_url(),
-            "FILE_STORAGE_URL": settings.FILE_STORAGE_URL,
-            "PUBLIC_BASE_URL": self.base_url,
-            "EGRESS_ALLOW": ",".join(settings.EGRESS_ALLOW),
-            **{name: str(value) for name, value in environment.items()},
-        }
-        self.process: subprocess.Popen[bytes] | None = None
+
+class Running:
+    """A process of the product. It may be killed by the test."""
+
+    command: Sequence[str]
+    environment: dict[str, str]
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Without waiting until it is ready."""
+        self.process = subprocess.Popen([sys.executable, "-m", *self.command], cwd=ROOT, env=self.environment)
+
+    def wait_until_ready(self) -> None:
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            assert self.process is not None
+            if self.process.poll() is not None:
+                raise RuntimeError(f"it ended with {self.process.returncode}")
+            if self.is_ready():
+                return
+            time.sleep(0.05)
+        raise RuntimeError("it was not ready in time")
+
+    def is_ready(self) -> bool:
+        raise NotImplementedError
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "uvicorn", "crazyrouter.asgi:application", "--port", str(self.port)]
-        self.process = subprocess.Popen(
-            [*command, "--no-access-log", "--log-level", "warning"], cwd=ROOT, env=self.environment
-        )
-        self._wait_until_it_answers()
+        if self.process is None:
+            self.start()
+        try:
+            self.wait_until_ready()
+        except BaseException:
+            self.kill()
+            raise
         return self
 
     def __exit__(
@@ -66,6 +94,8 @@ class RunningServer:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
+            # One that the test has put to sleep could not hear it.
+            self.process.send_signal(signal.SIGCONT)
             try:
                 self.process.wait(15)
             except subprocess.TimeoutExpired:
@@ -78,16 +108,47 @@ class RunningServer:
         self.process.kill()
         self.process.wait()
 
-    def _wait_until_it_answers(self) -> None:
-        until = time.monotonic() + 30
-        while time.monotonic() < until:
-            assert self.process is not None
-            if self.process.poll() is not None:
-                raise RuntimeError(f"the server ended with {self.process.returncode}")
-            try:
-                urllib.request.urlopen(f"{self.base_url}/v1", timeout=5)
-            except urllib.error.HTTPError:
-                return
-            except OSError:
-                time.sleep(0.05)
-        raise RuntimeError("the server did not answer")
+    def send(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+
+class RunningServer(Running):
+    """uvicorn with the product's ASGI application, or another that wraps it."""
+
+    def __init__(self, application: str = "crazyrouter.asgi:application", **environment: Any) -> None:
+        self.port = find_free_port()
+        self.base_url = f"http://127.0.0.1:{self.port}"
+        self.command = ["uvicorn", application, "--port", str(self.port), "--no-access-log", "--log-level", "warning"]
+        self.environment = build_environment(**{"PUBLIC_BASE_URL": self.base_url, **environment})
+
+    def is_ready(self) -> bool:
+        try:
+            urllib.request.urlopen(f"{self.base_url}/v1", timeout=5)
+        except urllib.error.HTTPError:
+            return True
+        except OSError:
+            pass
+        return False
+
+
+class RunningWorker(Running):
+    """A Celery worker on a filesystem broker in `folder`; `app` may be another that wraps the product's."""
+
+    def __init__(self, folder: Path, app: str = "crazyrouter.celery", **environment: Any) -> None:
+        self.marker = folder / f"worker-{secrets.token_hex(4)}.ready"
+        options = ["--pool", "threads", "--concurrency", "2", "--without-gossip", "--without-mingle"]
+        self.command = ["celery", "--quiet", "--skip-checks", "-A", app, "worker", "--loglevel", "WARNING", *options]
+        self.broker_url = f"filesystem://localhost{folder}/broker"
+        self.environment = build_environment(
+            **{"CELERY_BROKER_URL": self.broker_url, VARIABLE: self.marker, **environment}
+        )
+
+    def is_ready(self) -> bool:
+        return self.marker.exists()
+
+    def ring(self, task: str) -> None:
+        """Send it a task."""
+        options = read_broker_options(self.broker_url)
+        with celery.app.connection_for_write("filesystem://localhost/", transport_options=options) as connection:
+            celery.app.send_task(task, connection=connection)

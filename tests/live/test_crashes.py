@@ -1,0 +1,229 @@
+"""Processes killed at every point of a generation's life: who takes over, what is charged, what can be collected."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from billing.models import Account, LedgerEntry
+from crazyrouter.files.models import StoredImage
+from crazyrouter.generation.models import Attempt, Generation
+from tests.books import read_violations
+from tests.ops.processes import wait_until
+from tests.server import Running, RunningServer, RunningWorker
+from tests.shop import Customer
+from tests.simulator.running import RunningSimulator
+
+pytestmark = pytest.mark.live
+
+URL = "/v1/images/generations"
+PLUS, MAX = "qwen-image-plus", "qwen-image-max"
+CRASHING = "tests.live.crashing:application"
+LEASE_S, RECOVERY_S = 1.0, 0.3
+QUICK = {"LEASE_S": LEASE_S, "LEASE_REFRESH_S": 0.3, "RECOVERY_S": RECOVERY_S}
+#: What a busy machine may add to that.
+SLACK_S = 3.0
+#: Longer than any test: its task ends when the simulator's clock is moved.
+LONG = "[[sim: latency seconds=600]]"
+#: A synchronous call cannot be moved on; nobody waits for it.
+IN_FLIGHT = "[[sim: latency seconds=20]]"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One order: where the first process is killed, where the second, and what comes of it.
+
+    `unsent` slots have no attempt when it is taken over.
+    """
+
+    model: str
+    points: str
+    delivered: int
+    submissions: int
+    n: int = 1
+    fault: str = ""
+    unsent: tuple[int, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.model} {self.points or 'in flight'} {self.n}"
+
+    @property
+    def body(self) -> dict[str, Any]:
+        return {"model": self.model, "prompt": f"{self.name} [[hold: {self.points}]] {self.fault}", "n": self.n}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Idempotency-Key": self.name}
+
+
+ASYNC = [
+    Case(PLUS, "opened", delivered=0, submissions=0),
+    Case(PLUS, "submitted", delivered=0, submissions=1),
+    Case(PLUS, "accepted", delivered=1, submissions=1),
+    Case(PLUS, "polled", delivered=1, submissions=1, fault=LONG),
+    Case(PLUS, "succeeded", delivered=1, submissions=1),
+    Case(PLUS, "stored", delivered=1, submissions=1),
+    Case(PLUS, "finished", delivered=1, submissions=1),
+    Case(PLUS, "booked", n=4, delivered=4, submissions=4),
+]
+#: The answer is the only trace of a synchronous call: what was in flight is unknown, and nobody pays for it.
+SYNC = [
+    Case(MAX, "opened", delivered=0, submissions=0),
+    Case(MAX, "", delivered=0, submissions=1, fault=IN_FLIGHT),
+    Case(MAX, "succeeded", delivered=0, submissions=1),
+    Case(MAX, "stored", delivered=0, submissions=1),
+    Case(MAX, "finished", delivered=1, submissions=1),
+    Case(MAX, "booked", n=4, delivered=2, submissions=4),
+]
+
+
+@dataclass
+class Scene:
+    """The orders of one test, and the processes that hold them."""
+
+    customer: Customer
+    simulator: RunningSimulator
+    folder: Path
+    stack: ExitStack
+    ids: dict[Case, str]
+
+    def hold(self, number: int) -> dict[str, Any]:
+        """The environment of a process that stops where prompts name a point for it."""
+        folder = self.folder / str(number)
+        folder.mkdir(exist_ok=True)
+        return {"HOLDS": number, "HOLD_FOLDER": folder, **QUICK}
+
+    def start(self, *processes: Running) -> None:
+        for process in processes:
+            process.start()
+        for process in processes:
+            self.stack.enter_context(process)
+
+    def order(self, server: RunningServer, cases: Sequence[Case]) -> None:
+        """Send them all, and note which generation is whose; nobody reads the answers."""
+        for case in cases:
+            link = HTTPConnection("127.0.0.1", server.port)
+            self.stack.callback(link.close)
+            headers = self.customer.headers | case.headers | {"Content-Type": "application/json"}
+            link.request("POST", URL, json.dumps(case.body), headers)
+        wait_until(lambda: Generation.objects.count() == len(cases))
+        prompts = {row.prompt: row.id for row in Generation.objects.all()}
+        self.ids = {case: prompts[case.body["prompt"]] for case in cases}
+
+    def wait_until_held(self, number: int, held: dict[Case, str], *, submissions: int, booked: int) -> None:
+        """All stand where they are to be killed, and the upstream has heard of what it is to hear of."""
+        expected = {f"{self.ids[case]}.{point}" for case, point in held.items()}
+        folder = self.folder / str(number)
+        wait_until(lambda: {path.name for path in folder.iterdir()} == expected)
+        wait_until(lambda: self.simulator.totals()["submissions"] == submissions)
+        wait_until(lambda: StoredImage.objects.count() == booked)
+
+
+@pytest.fixture
+def scene(customer: Customer, simulator: RunningSimulator, tmp_path: Path) -> Iterator[Scene]:
+    with ExitStack() as stack:
+        yield Scene(customer, simulator, tmp_path, stack, {})
+
+
+def find_held(cases: Sequence[Case], number: int) -> dict[Case, str]:
+    """Where each of them stops in the process of this number."""
+    return {case: case.points.split()[number] for case in cases if len(case.points.split()) > number}
+
+
+def fetch(url: str, headers: dict[str, str] | None = None, body: Any = None) -> tuple[int, dict[str, str], bytes]:
+    """(status, headers in lower case, body)"""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, (headers or {}) | {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, {name.lower(): value for name, value in answer.headers.items()}, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, {name.lower(): value for name, value in error.headers.items()}, error.read()
+
+
+def is_over() -> bool:
+    return not Generation.objects.filter(state="running").exists()
+
+
+def check_takeover(scene: Scene, *, takeovers: int = 1) -> None:
+    """The books are right, nothing is held, every slot was ordered at most once, and only what is stored is charged."""
+    assert read_violations() == []
+    assert set(Account.objects.values_list("held_micros", flat=True)) == {0}
+    bill = scene.simulator.bill()
+    ordered = Counter(entry["prompt"] for entry in bill["entries"] if entry["kind"] == "submission")
+    charged = Counter(LedgerEntry.objects.filter(kind="charge").values_list("reference", flat=True))
+    stored = Counter(StoredImage.objects.values_list("generation_id", flat=True))
+    found = {
+        case.name: (ordered[case.body["prompt"]], stored[scene.ids[case]], charged[scene.ids[case]])
+        for case in scene.ids
+    }
+    assert found == {case.name: (case.submissions, case.delivered, case.delivered) for case in scene.ids}
+    taken = {case.name: Generation.objects.get(pk=scene.ids[case]).takeovers for case in scene.ids}
+    assert taken == {case.name: 0 if case.points.startswith("finished") else takeovers for case in scene.ids}
+    states = {"created", "accepted"}
+    assert not Attempt.objects.filter(state__in=states).exists()
+
+
+def check_collection(scene: Scene, server: RunningServer) -> None:
+    """Its customer has it by id and by key, each picture by its URL; a key that brought nothing is free again."""
+    for case, generation_id in scene.ids.items():
+        status, _, body = fetch(f"{server.base_url}{URL}/{generation_id}", scene.customer.headers)
+        record = json.loads(body)
+        assert (status, len(record["data"]), record["charged"]["images"]) == (200, case.delivered, case.delivered)
+        urls = [item["url"] for item in record["data"]]
+        assert all(fetch(url)[2].startswith(b"\x89PNG\r\n") for url in urls)
+        headers = scene.customer.headers | case.headers
+        if case.delivered:
+            status, told, body = fetch(server.base_url + URL, headers, case.body)
+            assert (status, told.get("idempotent-replayed"), told["x-request-id"]) == (200, "true", generation_id)
+            assert [item["url"] for item in json.loads(body)["data"]] == urls
+        else:
+            assert record["error"]["code"] == "upstream_failed"
+            status, told, _ = fetch(server.base_url + URL, headers, {"model": MAX, "prompt": "another cat"})
+            assert (status, told.get("idempotent-replayed")) == (200, None)
+            assert told["x-request-id"] != generation_id
+    assert read_violations() == []
+
+
+@pytest.mark.parametrize("taker", ["another web process", "the same one restarted", "a worker"])
+def test_the_web_process_is_killed(scene: Scene, taker: str) -> None:
+    if connection.vendor == "sqlite" and taker != "another web process":
+        pytest.skip("one of them shows it on SQLite")
+    cases = ASYNC + SYNC
+    first = RunningServer(CRASHING, **scene.hold(0))
+    second = RunningServer(**QUICK)
+    worker = RunningWorker(scene.folder, **QUICK)
+    scene.start(first, *{"another web process": [second], "a worker": [worker]}.get(taker, []))
+    scene.order(first, cases)
+    scene.wait_until_held(0, find_held(cases, 0), submissions=18, booked=6)
+    first.kill()
+    scene.simulator.advance(600)
+    if taker == "a worker":
+        wait_until(lambda: count_expired() == 12)
+        worker.ring("generation.recover_generations")
+    elif taker == "the same one restarted":
+        scene.start(second)
+    wait_until(is_over, within_s=LEASE_S + RECOVERY_S + SLACK_S)
+    check_takeover(scene)
+    if taker == "a worker":
+        scene.start(second)
+    check_collection(scene, second)
+
+
+def count_expired() -> int:
+    from crazyrouter.sql import read_clock
+
+    return Generation.objects.filter(state="running", lease_expires_at__lte=read_clock(connection)).count()
