@@ -6,16 +6,20 @@ An image is charged if and only if it was generated, stored and can be collected
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from django.conf import settings
 from django.db import connection
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
 from billing.prices import UNIT_PRICE_SQL
-from billing.reconcile import Rule, Violation, check_ledger
+from billing.reconcile import RULES as LEDGER_RULES
+from billing.reconcile import Rule, Violation
 from crazyrouter.files.errors import StorageError
 from crazyrouter.files.models import StoredImage
 from crazyrouter.files.storage import get_storage
+from crazyrouter.generation.suspects import find_suspects
 from crazyrouter.sql import open_read_only_snapshot, render_now
 
 RULES = (
@@ -24,7 +28,7 @@ RULES = (
         """
         SELECT e.reference, e.line FROM billing_ledgerentry e
         LEFT JOIN files_storedimage i ON i.generation_id = e.reference AND i.slot = e.line
-        WHERE e.kind = 'charge' AND i.id IS NULL
+        WHERE e.kind = 'charge' AND i.id IS NULL AND {among:e.reference}
         """,
         "slot {0} is charged, but no image of it was ever stored",
     ),
@@ -34,7 +38,7 @@ RULES = (
         SELECT i.generation_id, i.slot, g.state FROM files_storedimage i
         JOIN generation_generation g ON g.id = i.generation_id
         LEFT JOIN billing_ledgerentry e ON e.kind = 'charge' AND e.reference = i.generation_id AND e.line = i.slot
-        WHERE e.id IS NULL AND g.state <> 'running'
+        WHERE e.id IS NULL AND g.state <> 'running' AND {among:i.generation_id}
         """,
         "slot {0} is stored and the generation {1}, but it is not charged",
     ),
@@ -42,7 +46,8 @@ RULES = (
         "image-has-a-generation",
         """
         SELECT i.name, i.generation_id FROM files_storedimage i
-        LEFT JOIN generation_generation g ON g.id = i.generation_id WHERE g.id IS NULL
+        LEFT JOIN generation_generation g ON g.id = i.generation_id
+        WHERE g.id IS NULL AND {among:i.generation_id}
         """,
         "stored for the generation {0}, which does not exist",
     ),
@@ -51,6 +56,7 @@ RULES = (
         """
         SELECT g.id, g.delivered, COUNT(i.id) FROM generation_generation g
         LEFT JOIN files_storedimage i ON i.generation_id = g.id
+        WHERE {among:g.id}
         GROUP BY g.id, g.delivered HAVING g.delivered <> COUNT(i.id)
         """,
         "says {0} delivered, {1} are stored",
@@ -76,7 +82,8 @@ RULES = (
         "hold-has-a-generation",
         """
         SELECT h.reference FROM billing_hold h
-        LEFT JOIN generation_generation g ON g.id = h.reference AND g.account_id = h.account_id WHERE g.id IS NULL
+        LEFT JOIN generation_generation g ON g.id = h.reference AND g.account_id = h.account_id
+        WHERE g.id IS NULL AND {among:h.reference}
         """,
         "holds money for a generation of this account that does not exist",
     ),
@@ -96,7 +103,7 @@ RULES = (
             LEFT JOIN generation_generation g ON g.id = e.reference
             LEFT JOIN models_registry_price p ON p.id = e.price_version
             LEFT JOIN billing_accountprice a ON a.id = e.account_price_version
-            WHERE e.kind = 'charge') c
+            WHERE e.kind = 'charge' AND {{among:e.reference}}) c
         WHERE due IS NULL OR unit IS NULL OR charged <> unit OR unit <> due OR fit IS NOT TRUE
         """,  # noqa: S608
         "slot {0} is charged {1} micro-units at a unit price of {2}, its price versions say {3}; {4}",
@@ -106,8 +113,9 @@ RULES = (
         """
         SELECT g.id, g.delivered, COALESCE(a.images, 0) FROM generation_generation g
         LEFT JOIN (SELECT generation_id, SUM(images) AS images FROM generation_attempt
-                   WHERE purpose = 'customer' GROUP BY generation_id) a ON a.generation_id = g.id
-        WHERE g.state <> 'running' AND g.delivered <> COALESCE(a.images, 0)
+                   WHERE purpose = 'customer' AND {among:generation_id} GROUP BY generation_id) a
+          ON a.generation_id = g.id
+        WHERE g.state <> 'running' AND g.delivered <> COALESCE(a.images, 0) AND {among:g.id}
         """,
         "delivered {0}, its attempts brought {1}",
     ),
@@ -116,13 +124,45 @@ RULES = (
 
 def check_books(*, files: bool = False) -> Iterator[Violation]:
     """Every violation and notice, from one read-only snapshot of the database. `files` also looks at the bytes."""
-    with open_read_only_snapshot(connection):
-        yield from check_ledger(connection)
-        for rule in RULES:
-            yield from rule.check(connection)
-        yield from check_running()
+    with give_memory(connection), open_read_only_snapshot(connection):
+        yield from check_tables()
         if files:
             yield from check_files()
+
+
+def check_tables() -> Iterator[Violation]:
+    """What every rule says, within the caller's snapshot. Rules that take suspects are asked about those alone."""
+    suspects = find_suspects(connection)
+    for rule in (*LEDGER_RULES, *RULES):
+        if not isinstance(rule, Rule) or not rule.takes_suspects:
+            yield from rule.check(connection)
+        elif suspects != []:
+            yield from rule.check(connection, among=suspects)
+    yield from check_running()
+
+
+@contextmanager
+def give_memory(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """For hashes and sorts of millions of rows, on this connection and until the end of the check."""
+    more, less = WORK_MEMORY[connection.vendor]
+    with connection.cursor() as cursor:
+        for setting in more:
+            cursor.execute(setting)
+        try:
+            yield
+        finally:
+            for setting in less:
+                cursor.execute(setting)
+
+
+#: To have more, and as it was. PostgreSQL's helpers stay at the customers' work, and away from a small /dev/shm.
+WORK_MEMORY = {
+    "sqlite": (["PRAGMA cache_size = -65536"], ["PRAGMA cache_size = -2000"]),
+    "postgresql": (
+        ["SET work_mem = '128MB'", "SET jit = off", "SET max_parallel_workers_per_gather = 0"],
+        ["RESET work_mem", "RESET jit", "RESET max_parallel_workers_per_gather"],
+    ),
+}
 
 
 def check_running() -> Iterator[Violation]:
