@@ -245,4 +245,3 @@ def name_download(response: HttpResponseBase, name: str, size: int, sha256: str)
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     response["Content-Length"] = str(size)
     response["Repr-Digest"] = f"sha-256=:{b64encode(bytes.fromhex(sha256)).decode()}:"
-    response["Cache-Control"] = "no-store"
