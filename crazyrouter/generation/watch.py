@@ -49,13 +49,15 @@ class Watcher:
 
     async def _look(self) -> None:
         while self._awaited:
+            asked = list(self._awaited)
             try:
-                running = await self._reader.read(find_running, list(self._awaited))
+                running = await self._reader.read(find_running, asked)
             except Unavailable:
                 logger.exception("the generations that are waited for could not be read")
-                running = set(self._awaited)
-            for generation_id in self._awaited.keys() - running:
-                for future in self._awaited[generation_id]:
+                running = set(asked)
+            # Not whoever came while the database was asked: nothing is known of it yet.
+            for generation_id in set(asked) - running:
+                for future in self._awaited.get(generation_id, ()):
                     if not future.done():
                         future.set_result(None)
             await asyncio.sleep(LOOK_EVERY_S)
