@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -13,53 +13,49 @@ from crazyrouter.generation.snapshot import Reader
 
 
 class SlowReader:
-    """Answers a question when it is told to. `asked` holds the ids of each."""
+    """Answers when it is told to. `questions` gives the ids of each question as it is asked."""
 
     def __init__(self, running: set[str]) -> None:
         self.running = running
-        self.asked: list[list[str]] = []
-        self.began = asyncio.Event()
+        self.questions: asyncio.Queue[list[str]] = asyncio.Queue()
         self.may_answer = asyncio.Event()
 
     async def read(self, function: Callable[[Collection[str]], set[str]], ids: list[str]) -> set[str]:
-        self.asked.append(ids)
-        self.began.set()
+        self.questions.put_nowait(ids)
         await self.may_answer.wait()
         return self.running & set(ids)
 
 
-async def wait_for_questions(reader: SlowReader, count: int) -> None:
-    async with asyncio.timeout(5):
-        while len(reader.asked) < count:
-            await asyncio.sleep(0.005)
-
-
-async def test_who_begins_to_wait_during_a_question_is_asked_about_next(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "LOOK_EVERY_S", 0.01)
+
+
+async def test_who_begins_to_wait_during_a_question_is_asked_about_next() -> None:
     reader = SlowReader({"late"})
     watcher = watch.Watcher(cast("Reader", reader))
-    ended = asyncio.create_task(watcher.wait("ended"))
-    await reader.began.wait()
-    late = asyncio.create_task(watcher.wait("late"))
-    await asyncio.sleep(0)
-    reader.may_answer.set()
-    await ended
-    await wait_for_questions(reader, 3)
-    assert reader.asked[:2] == [["ended"], ["late"]]
-    assert not late.done()
-    reader.running.clear()
-    await late
+    async with asyncio.timeout(5):
+        ended = asyncio.create_task(watcher.wait("ended"))
+        assert await reader.questions.get() == ["ended"]
+        late = asyncio.create_task(watcher.wait("late"))
+        await asyncio.sleep(0)
+        reader.may_answer.set()
+        await ended
+        assert await reader.questions.get() == ["late"]
+        assert await reader.questions.get() == ["late"]
+        assert not late.done()
+        reader.running.clear()
+        await late
     await watcher.close()
 
 
-async def test_all_who_wait_for_the_same_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "LOOK_EVERY_S", 0.01)
-    reader: Any = SlowReader({"one"})
+async def test_all_who_wait_for_the_same_are_told() -> None:
+    reader = SlowReader({"one"})
     reader.may_answer.set()
-    watcher = watch.Watcher(reader)
-    waiting = [asyncio.create_task(watcher.wait("one")) for _ in range(3)]
-    await wait_for_questions(reader, 2)
-    assert reader.asked[0] == ["one"]
-    reader.running.clear()
-    await asyncio.gather(*waiting)
+    watcher = watch.Watcher(cast("Reader", reader))
+    async with asyncio.timeout(5):
+        waiting = [asyncio.create_task(watcher.wait("one")) for _ in range(3)]
+        assert await reader.questions.get() == ["one"]
+        reader.running.clear()
+        await asyncio.gather(*waiting)
     await watcher.close()
