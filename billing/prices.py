@@ -17,13 +17,17 @@ from models_registry.models import ImageModel
 
 Kind = AccountPrice.Kind
 
+# By whole ten-thousandths and the rest of them: the product of both would not fit into 64 bits.
+_DISCOUNTED = """
+    p.amount_micros / 10000 * (10000 - a.discount_basis_points)
+    + ((p.amount_micros - p.amount_micros / 10000 * 10000) * (10000 - a.discount_basis_points) + 5000) / 10000
+"""
 #: The unit price in micro-units, from a list price `p` and a LEFT JOINed agreement `a`: `quote_unit` in SQL. Integer
 #: division truncates on both databases, and nothing here is negative.
-UNIT_PRICE_SQL = """
+UNIT_PRICE_SQL = f"""
     CASE a.kind
         WHEN 'fixed' THEN a.amount_micros
-        WHEN 'discount' THEN CASE WHEN p.amount_micros * (10000 - a.discount_basis_points) < 5000 THEN 1
-            ELSE (p.amount_micros * (10000 - a.discount_basis_points) + 5000) / 10000 END
+        WHEN 'discount' THEN CASE WHEN {_DISCOUNTED} < 1 THEN 1 ELSE {_DISCOUNTED} END
         ELSE p.amount_micros END
 """
 
