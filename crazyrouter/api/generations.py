@@ -96,7 +96,6 @@ class GenerationsView(PublicView):
             response = await answer_now(asked, ticket)
         for name, value in describe_ticket(ticket).items():
             response[name] = value
-        response.after_send = lambda: runtime.engine.note_answered(ticket.id)  # type: ignore[attr-defined]
         return response
 
     async def get(self, request: HttpRequest) -> HttpResponse:
@@ -129,9 +128,7 @@ class GenerationView(PublicView):
         if record is None:
             raise ApiError("not_found", "There is no such generation.")
         response = await render_record(record)
-        if not record.is_running:
-            response.after_send = lambda: runtime.engine.note_answered(record.id)  # type: ignore[attr-defined]
-        return response
+        return response if record.is_running else note_delivery(response, runtime, record.id)
 
 
 # --- which generation answers ---
@@ -228,6 +225,12 @@ def describe_window(verdict: Verdict | None) -> dict[str, str]:
 # --- answers ---
 
 
+def note_delivery(response: HttpResponse, runtime: Runtime, generation_id: str) -> HttpResponse:
+    """Once this response is sent completely, no automatic retry may have it any more."""
+    response.after_send = lambda: runtime.engine.note_answered(generation_id)  # type: ignore[attr-defined]
+    return response
+
+
 async def answer_now(asked: Asked, ticket: Ticket) -> HttpResponse:
     """OpenAI's answer, when the generation has ended; the work itself goes on behind a 504."""
     try:
@@ -236,8 +239,8 @@ async def answer_now(asked: Asked, ticket: Ticket) -> HttpResponse:
     except OrderRefused as refused:
         raise make_refusal(refused) from None
     except TimeoutError:
-        raise ApiError(TIMEOUT.code, request_id=ticket.id, extra={"generation_id": ticket.id}) from None
-    return await render_outcome(outcome)
+        return render_error(ApiError(TIMEOUT.code, request_id=ticket.id, extra={"generation_id": ticket.id}))
+    return note_delivery(await render_outcome(outcome), asked.runtime, ticket.id)
 
 
 async def wait_for_outcome(asked: Asked, ticket: Ticket) -> Outcome:
@@ -264,7 +267,7 @@ async def answer_later(asked: Asked, ticket: Ticket) -> HttpResponse:
     response = await render_record(record, running_status=202)
     response["Preference-Applied"] = "respond-async"
     response["Location"] = f"/v1/images/generations/{ticket.id}"
-    return response
+    return note_delivery(response, asked.runtime, ticket.id)
 
 
 async def render_outcome(outcome: Outcome) -> HttpResponse:
