@@ -126,7 +126,7 @@ class ExportAdmin(ReadOnlyAdmin):
 
     @display(description="State", ordering="state", label=STATE_COLOURS)
     def state_badge(self, export: Export) -> str:
-        return export.state
+        return "expired" if export.state == Export.State.DONE and has_expired(export) else export.state
 
     @admin.display(description="Rows")
     def progress(self, export: Export) -> str:
@@ -219,10 +219,13 @@ def measure(export: Export) -> int:
     return min(99, 100 * export.rows // max(1, export.rows_expected))
 
 
+def has_expired(export: Export) -> bool:
+    return export.expires_at is None or export.expires_at <= timezone.now()
+
+
 def is_ready(export: Export) -> bool:
     """Whether its file is whole and still here."""
-    done = export.state == Export.State.DONE and export.expires_at is not None and export.expires_at > timezone.now()
-    return done and export.parts.exists()
+    return export.state == Export.State.DONE and not has_expired(export) and export.parts.exists()
 
 
 def send_export(request: HttpRequest, export: Export) -> StreamingHttpResponse:

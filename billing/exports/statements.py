@@ -137,7 +137,8 @@ def render_statement(statement: Statement) -> Iterator[Sequence[Cell]]:
     for group in statement.groups:
         if group.model:
             yield render_sum(statement, "model", [group], kind=group.kind, group=group)
-    yield from render_corrections(statement)
+    if any(group.kind in CORRECTIONS for group in statement.groups):
+        yield from render_corrections(statement)
     yield render_line(statement, "closing_balance", amount=statement.closing_micros)
     yield render_sum(statement, "control", statement.groups)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 
@@ -34,7 +36,7 @@ def write_rows(plan: Plan) -> Iterator[Sequence[Cell]]:
 def stream_export(plan: Plan, *, bom: bytes = b"") -> Iterator[tuple[bytes, int]]:
     """The file in pieces, each with the number of rows so far; the header and a `bom` come first."""
     if plan.frozen is not None:
-        yield bom + plan.frozen.encode(), plan.rows
+        yield bom + plan.frozen.encode(), count_rows(plan.frozen)
         return
     lines = render_lines(chain([HEADERS[plan.order.kind]], write_rows(plan)))
     yield bom + next(lines).encode(), 0
@@ -42,6 +44,11 @@ def stream_export(plan: Plan, *, bom: bytes = b"") -> Iterator[tuple[bytes, int]
     while piece := list(islice(lines, PIECE)):
         rows += len(piece)
         yield "".join(piece).encode(), rows
+
+
+def count_rows(text: str) -> int:
+    """Rows below the header; a cell may hold line breaks."""
+    return sum(1 for _ in csv.reader(io.StringIO(text, newline=""))) - 1
 
 
 def name_file(order: Order) -> str:

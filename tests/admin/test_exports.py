@@ -152,6 +152,7 @@ def test_an_expired_export_is_gone(acme: Account) -> None:
     export = Export.objects.get()
     Export.objects.update(expires_at=read_clock(connection) - timedelta(seconds=1))
     assert "This export has expired." in client.get(page_of(export, "download"), follow=True).content.decode()
+    assert "expired" in client.get(EXPORTS).content.decode()
     jobs.expire_exports()
     assert client.get(page_of(export)).status_code == 200
 
@@ -246,6 +247,7 @@ def test_a_frozen_statement_is_downloaded_byte_for_byte(acme: Account) -> None:
     assert response.headers["Content-Disposition"] == f'attachment; filename="{name}"'
     export = client.post(NEW, OCTOBER | {"kind": "statement", "accounts": [acme.pk]}, follow=True)
     assert read_body(export) == response.content
+    assert Export.objects.get().rows == response.content.count(b"\r\n") - 1
     shown = client.get(page_of(row)).content.decode()
     for text in ("¥0.00", "¥99.80", row.sha256, "2026-10-01 00:00:00+08:00", "2026-11-01 00:00:00+08:00"):
         assert text in shown
