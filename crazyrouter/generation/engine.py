@@ -24,7 +24,7 @@ from crazyrouter.files.errors import StorageError
 from crazyrouter.files.store import touch_pictures
 from crazyrouter.generation.driver import Driver
 from crazyrouter.generation.journal.answers import record_answers
-from crazyrouter.generation.journal.leases import claim_expired, give_back_leases, refresh_leases
+from crazyrouter.generation.journal.leases import Lease, claim_expired, give_back_leases, refresh_leases
 from crazyrouter.generation.journal.opening import Opening, open_generations
 from crazyrouter.generation.lane import Lane, LaneClosed
 from crazyrouter.generation.models import Generation
@@ -61,14 +61,18 @@ class Engine:
         self._upstream = Upstream(transport, self._find_credential)
         self._tasks: dict[str, asyncio.Task[Outcome]] = {}
         self._drivers: dict[str, Driver] = {}
+        self._leases: dict[str, Lease] = {}
+        #: Those of `_tasks`, and those that have lost their generation to a later task of this process.
+        self._work: set[asyncio.Task[Outcome]] = set()
+        self._claims = 0
         self._touched_at = time.monotonic()
-        self._leases = asyncio.create_task(self._repeat(self._keep_running, lambda: settings.LEASE_REFRESH_S))
-        self._recovery = asyncio.create_task(self._repeat(self.take_over, lambda: settings.RECOVERY_S))
+        self._keeping = asyncio.create_task(self._repeat(self._keep_running, lambda: settings.LEASE_REFRESH_S))
+        self._recovering = asyncio.create_task(self._repeat(self.take_over, lambda: settings.RECOVERY_S))
 
     def start(self, order: Order) -> Run:
         """Open and run the order in a task of its own. The task raises OrderRefused, KeyTaken or LeaseLost."""
         opened: asyncio.Future[Verdict | None] = asyncio.get_running_loop().create_future()
-        return Run(order.id, opened, self._spawn(order.id, self._generate(order, opened)))
+        return Run(order.id, opened, self._spawn(Lease(order.id, self.owner), self._generate(order, opened)))
 
     def find(self, generation_id: str) -> asyncio.Task[Outcome] | None:
         """The task of a generation that runs here."""
@@ -83,44 +87,52 @@ class Engine:
         """Claim generations whose lease ran out and drive them on in tasks of their own; how many."""
         if not await self._reader.read(load_expired):
             return 0
-        claimed_at = time.monotonic()
-        claimed = await self._lane.write(claim_expired, self.owner)
+        # What ran out under a stalled process or database is driven on by its own task, unless it was taken already.
+        if self._leases:
+            await self._refresh_leases()
+        # Under a name of its own: the task that had it before, even one of ours, is not to go on.
+        self._claims += 1
+        owner, claimed_at = f"{self.owner}.{self._claims}", time.monotonic()
+        claimed = await self._lane.write(claim_expired, owner)
         if not claimed:
             return 0
         view = await self._snapshot.get()
         resumptions = await self._reader.read(load_resumptions, claimed, view.routes)
         for resumption in resumptions:
-            order = resumption.order
-            # One of ours whose lease ran out under a stalled database is driven by its first task still.
-            if order.id not in self._tasks:
-                logger.warning("%s is taken over", order.id)
-                self._spawn(order.id, self._resume(resumption, claimed_at))
+            lease = Lease(resumption.order.id, owner)
+            logger.warning("%s is taken over", lease.generation_id)
+            self._spawn(lease, self._resume(resumption, owner, claimed_at))
         return len(resumptions)
 
     async def stop(self, *, patience_s: float) -> None:
         """Wait for what ends in time, then give the rest back for others to take over at once."""
-        self._recovery.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks.values(), timeout=patience_s)
-        abandoned = list(self._tasks.values())
-        for task in (self._leases, *abandoned):
+        self._recovering.cancel()
+        if self._work:
+            await asyncio.wait(self._work, timeout=patience_s)
+        abandoned = list(self._work)
+        for task in (self._keeping, *abandoned):
             task.cancel()
-        await asyncio.gather(self._recovery, self._leases, *abandoned, return_exceptions=True)
-        if abandoned:
-            await self._lane.write(give_back_leases, self.owner)
+        await asyncio.gather(self._keeping, self._recovering, *abandoned, return_exceptions=True)
+        if abandoned or self._claims:
+            await self._give_back()
 
     # --- what runs here ---
 
-    def _spawn(self, generation_id: str, work: Coroutine[Any, Any, Outcome]) -> asyncio.Task[Outcome]:
+    def _spawn(self, lease: Lease, work: Coroutine[Any, Any, Outcome]) -> asyncio.Task[Outcome]:
         task = asyncio.create_task(work)
         # The loop keeps only weak references to tasks.
-        self._tasks[generation_id] = task
-        task.add_done_callback(lambda done: self._forget(generation_id, done))
+        self._work.add(task)
+        self._tasks[lease.generation_id] = task
+        self._leases[lease.generation_id] = lease
+        task.add_done_callback(lambda done: self._forget(lease, done))
         return task
 
-    def _forget(self, generation_id: str, task: asyncio.Task[Outcome]) -> None:
-        self._tasks.pop(generation_id, None)
-        self._drivers.pop(generation_id, None)
+    def _forget(self, lease: Lease, task: asyncio.Task[Outcome]) -> None:
+        generation_id = lease.generation_id
+        self._work.discard(task)
+        if self._tasks.get(generation_id) is task:
+            del self._tasks[generation_id], self._leases[generation_id]
+            self._drivers.pop(generation_id, None)
         if task.cancelled() or (error := task.exception()) is None:
             return
         if isinstance(error, LeaseLost):
@@ -129,28 +141,36 @@ class Engine:
             logger.error("a generation ended without an outcome", exc_info=error)
 
     async def _repeat(self, chore: Callable[[], Coroutine[Any, Any, Any]], pause: Callable[[], float]) -> None:
-        """Until cancelled; a database that is away is waited out."""
+        """Until cancelled, whatever one round meets: without it nothing is kept, or nothing taken over, any more."""
         while True:
             try:
                 await chore()
-            except (AnyDatabaseError, Unavailable):
-                logger.exception("%s is tried again", chore.__name__)
             except LaneClosed:
                 return
+            except Exception:
+                logger.exception("%s is tried again", chore.__name__)
             await asyncio.sleep(pause())
 
     async def _keep_running(self) -> None:
-        if self._drivers:
+        if self._leases:
             await self._refresh_leases()
         if time.monotonic() - self._touched_at > TOUCH_EVERY_S:
             await self._keep_unbooked()
 
-    async def _refresh_leases(self) -> frozenset[str]:
+    async def _refresh_leases(self) -> frozenset[Lease]:
+        """Keep what is driven here; which leases are ours still."""
         started = time.monotonic()
-        ours: frozenset[str] = await self._lane.write(refresh_leases, self.owner)
-        for generation_id in ours & self._drivers.keys():
-            self._drivers[generation_id].leased_until = started + settings.LEASE_S
+        ours: frozenset[Lease] = await self._lane.write(refresh_leases, frozenset(self._leases.values()))
+        for driver in self._drivers.values():
+            if Lease(driver.order.id, driver.owner) in ours:
+                driver.leased_until = started + settings.LEASE_S
         return ours
+
+    async def _give_back(self) -> None:
+        try:
+            await self._lane.write(give_back_leases, self.owner)
+        except AnyDatabaseError:
+            logger.exception("leases could not be given back: they run out")
 
     async def _keep_unbooked(self) -> None:
         """Tell the sweep that pictures of running generations are no orphans."""
@@ -170,7 +190,7 @@ class Engine:
 
     async def _generate(self, order: Order, opened: asyncio.Future[Verdict | None]) -> Outcome:
         try:
-            driver = self._make_driver(order, left_s=settings.GENERATION_DEADLINE_S, since=time.monotonic())
+            driver = self._make_driver(order, self.owner, left_s=settings.GENERATION_DEADLINE_S, since=time.monotonic())
             calls, verdict = await self._open(driver)
         except BaseException as error:
             # Whoever waits for the task gets the error there; the future's may stay unread.
@@ -202,9 +222,9 @@ class Engine:
             raise OrderRefused(verdict)
         return calls, verdict
 
-    async def _resume(self, resumption: Resumption, claimed_at: float) -> Outcome:
+    async def _resume(self, resumption: Resumption, owner: str, claimed_at: float) -> Outcome:
         """Go on from the rows; slots that were never sent are sent now, if there is time."""
-        driver = self._make_driver(resumption.order, left_s=resumption.left_s, since=claimed_at)
+        driver = self._make_driver(resumption.order, owner, left_s=resumption.left_s, since=claimed_at)
         driver.ended.extend(resumption.ended)
         driver.next_number = resumption.next_number
         self._drivers[resumption.order.id] = driver
@@ -214,13 +234,13 @@ class Engine:
             await driver.grant(unsent)
         return await driver.drive((*resumption.accepted, *unsent), resumption.broken)
 
-    def _make_driver(self, order: Order, *, left_s: float, since: float) -> Driver:
+    def _make_driver(self, order: Order, owner: str, *, left_s: float, since: float) -> Driver:
         async def keep_lease() -> bool:
-            return order.id in await self._refresh_leases()
+            return Lease(order.id, owner) in await self._refresh_leases()
 
         return Driver(
             order=order,
-            owner=self.owner,
+            owner=owner,
             lane=self._lane,
             upstream=self._upstream,
             keep_lease=keep_lease,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -129,10 +129,12 @@ def resume(
             accepted.append(rebuild_task(attempt, order, attempts, now))
             continue
         result = rebuild_result(attempt, pictures)
-        if attempt.state == Attempt.State.SUCCEEDED or attempt.number not in latest.values():
+        # Slots for which a further attempt was granted already are that attempt's.
+        left = tuple(slot for slot in attempt.slots if latest[slot] == attempt.number)
+        if attempt.state == Attempt.State.SUCCEEDED or not left:
             ended.append(result)
         else:
-            broken.append((rebuild_call(attempt, order, attempts), result))
+            broken.append((replace(rebuild_call(attempt, order, attempts), slots=left), result))
     return Resumption(
         order=order,
         ended=tuple(ended),
@@ -153,7 +155,8 @@ def rebuild_result(attempt: Attempt, pictures: Mapping[int, StoredPicture]) -> C
     return CallResult(
         number=attempt.number,
         state=attempt.state,
-        pictures=tuple(pictures[slot] for slot in attempt.slots if slot in pictures),
+        # A picture of its slots may as well be a later attempt's.
+        pictures=tuple(pictures[slot] for slot in attempt.slots if attempt.images and slot in pictures),
         failures=(failure,) if attempt.code else (),
         upstream_id=attempt.upstream_id,
         booked=True,
@@ -170,13 +173,9 @@ def rebuild_call(attempt: Attempt, order: Order, attempts: Sequence[Attempt]) ->
 
 
 def rebuild_task(attempt: Attempt, order: Order, attempts: Sequence[Attempt], now: datetime) -> Call:
-    call = rebuild_call(attempt, order, attempts)
     age_s = (now - (attempt.accepted_at or attempt.created_at)).total_seconds()
-    return Call(
-        call.number,
-        call.slots,
-        call.candidates,
-        call.paid_tries,
+    return replace(
+        rebuild_call(attempt, order, attempts),
         accepted=Pending(attempt.task_id, upstream_id=attempt.upstream_id, poll_after=FIRST_POLL_S),
         patience_s=max(settings.ASYNC_HORIZON_S - age_s, LEAST_PATIENCE_S),
     )

@@ -31,7 +31,7 @@ URL = "/v1/images/generations"
 PLUS, MAX = "qwen-image-plus", "qwen-image-max"
 CRASHING = "tests.live.crashing:application"
 LEASE_S, RECOVERY_S = 1.0, 0.3
-QUICK = {"LEASE_S": LEASE_S, "LEASE_REFRESH_S": 0.3, "RECOVERY_S": RECOVERY_S}
+QUICK: dict[str, Any] = {"LEASE_S": LEASE_S, "LEASE_REFRESH_S": 0.3, "RECOVERY_S": RECOVERY_S}
 #: What a busy machine may add to that.
 SLACK_S = 3.0
 #: Longer than any test: its task ends when the simulator's clock is moved.
@@ -206,7 +206,8 @@ def test_the_web_process_is_killed(scene: Scene, taker: str) -> None:
     first = RunningServer(CRASHING, **scene.hold(0))
     second = RunningServer(**QUICK)
     worker = RunningWorker(scene.folder, **QUICK)
-    scene.start(first, *{"another web process": [second], "a worker": [worker]}.get(taker, []))
+    ready: dict[str, Running] = {"another web process": second, "a worker": worker}
+    scene.start(first, *[ready[name] for name in ready if name == taker])
     scene.order(first, cases)
     scene.wait_until_held(0, find_held(cases, 0), submissions=18, booked=6)
     first.kill()

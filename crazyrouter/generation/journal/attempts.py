@@ -34,7 +34,8 @@ class Acceptance:
     upstream_id: str
 
 
-# Conditional on the lease: a driver that lost it starts nothing more. (`|| ''`: see finishing.)
+# Conditional on the lease: a driver that lost it starts nothing more. Whoever holds it has given this number to one
+# call only, so a row that is there already is the same, written before a lost connection. (`|| ''`: see finishing.)
 INSERT_ATTEMPTS = Statement(
     """
     INSERT INTO generation_attempt (generation_id, number, slots, purpose, offer_id, channel_id, credential_id,
@@ -45,6 +46,7 @@ INSERT_ATTEMPTS = Statement(
     FROM {rows} JOIN generation_generation g ON g.id = r.generation_id
     WHERE g.state || '' = 'running' AND g.lease_owner = r.owner
     {lock:g}
+    ON CONFLICT (generation_id, number) DO UPDATE SET number = excluded.number
     RETURNING generation_id, number
     """,
     generation_id="text",

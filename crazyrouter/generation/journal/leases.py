@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -12,27 +13,51 @@ from crazyrouter.sql import Statement
 #: How many generations a process takes over at a time.
 MOST_CLAIMED = 500
 
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A generation that somebody drives. Whoever takes it over does so under an owner that was never used before."""
+
+    generation_id: str
+    owner: str
+
+
+# By id, so that a generation whose driver broke down is kept by nobody. (`|| ''`: see finishing.)
 REFRESH_LEASES = Statement(
     """
     UPDATE generation_generation SET lease_expires_at = {later:r.seconds} FROM {rows}
-    WHERE lease_owner = r.owner AND state = 'running'
-    RETURNING id
+    WHERE generation_generation.id = r.id AND lease_owner = r.owner AND state || '' = 'running'
+    RETURNING generation_generation.id, generation_generation.lease_owner
     """,
+    id="text",
     owner="text",
     seconds="float8",
 )
 
 
-def refresh_leases(connection: BaseDatabaseWrapper, owners: Sequence[str]) -> list[frozenset[str]]:
-    """Keep every running generation of this process by one statement, whatever their number; which ones they are."""
-    rows = [{"owner": owner, "seconds": settings.LEASE_S} for owner in set(owners)]
-    ours = frozenset(generation_id for (generation_id,) in REFRESH_LEASES.run(connection, rows))
-    return [ours] * len(owners)
+def refresh_leases(connection: BaseDatabaseWrapper, items: Sequence[frozenset[Lease]]) -> list[frozenset[Lease]]:
+    """Keep all the leases of each item by one statement, whatever their number; those that are still held."""
+    rows = [
+        {"id": lease.generation_id, "owner": lease.owner, "seconds": settings.LEASE_S}
+        for lease in frozenset().union(*items)
+    ]
+    held = {Lease(*row) for row in REFRESH_LEASES.run(connection, rows)}
+    return [item & held for item in items]
+
+
+GIVE_BACK_LEASES = Statement(
+    """
+    UPDATE generation_generation SET lease_expires_at = {now} FROM {rows}
+    WHERE state = 'running' AND (lease_owner = r.owner OR lease_owner LIKE r.owner || '.%%')
+    RETURNING id
+    """,
+    owner="text",
+)
 
 
 def give_back_leases(connection: BaseDatabaseWrapper, owners: Sequence[str]) -> list[None]:
-    """This process stops: what still runs may be taken over at once."""
-    REFRESH_LEASES.run(connection, [{"owner": owner, "seconds": 0.0} for owner in set(owners)])
+    """These processes stop: what runs under their names, or `name.suffix`, may be taken over at once."""
+    GIVE_BACK_LEASES.run(connection, [{"owner": owner} for owner in owners])
     return [None] * len(owners)
 
 
