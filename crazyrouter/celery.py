@@ -47,6 +47,11 @@ app.conf.beat_schedule = {
         "schedule": crontab(minute="37"),
         "options": {"expires": 3600},
     },
+    "generation.check_books": {
+        "task": "generation.check_books",
+        "schedule": crontab(minute="17", hour="4"),
+        "options": {"expires": 86400},
+    },
     "generation.erase_prompts": {
         "task": "generation.erase_prompts",
         "schedule": crontab(minute="41", hour="3"),

@@ -289,6 +289,8 @@ UNFOLD = {
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "SHOW_BACK_BUTTON": True,
+    # A red label on every page while the last check of the books says that they are wrong.
+    "ENVIRONMENT": "crazyrouter.generation.admin_checks.warn_of_violations",
     # A generation's id, a key's prefix or an account's name, from every page.
     "COMMAND": {"search_models": ["generation.Generation", "billing.ApiKey", "billing.Account"]},
     "SIDEBAR": {
@@ -319,6 +321,7 @@ UNFOLD = {
                     link_admin("Ledger", "receipt_long", "billing.ledgerentry"),
                     link_admin("Bookings", "approval", "billing.booking"),
                     link_admin("Holds", "lock_clock", "billing.hold"),
+                    link_admin("Checks of the books", "fact_check", "generation.bookscheck"),
                     link_admin("Exports", "download", "billing.export", sees="billing.view_ledgerentry"),
                     link_admin("Closed months", "lock", "billing.closedmonth", sees="billing.view_ledgerentry"),
                 ],

@@ -12,10 +12,13 @@ from unfold.decorators import display
 
 from billing.models import Hold, LedgerEntry
 from crazyrouter.files.models import StoredImage
+from crazyrouter.generation import admin_checks
 from crazyrouter.generation.models import Generation
 from crazyrouter.generation.timeline import describe_attempts, describe_options, format_duration
 from models_registry.amounts import format_money
 from models_registry.backoffice import ReadOnlyAdmin
+
+__all__ = ["GenerationAdmin", "admin_checks"]
 
 STATE_COLOURS = {"running": "info", "succeeded": "success", "failed": "danger"}
 

@@ -20,7 +20,7 @@ from crazyrouter.files.errors import StorageError
 from crazyrouter.files.models import StoredImage
 from crazyrouter.files.storage import get_storage
 from crazyrouter.generation.suspects import find_suspects
-from crazyrouter.sql import open_read_only_snapshot, render_now
+from crazyrouter.sql import open_read_only_snapshot
 
 RULES = (
     Rule(
@@ -122,16 +122,49 @@ RULES = (
 )
 
 
+#: Their one value is the horizon in seconds, below zero.
+RULES_BY_THE_CLOCK = (
+    Rule(
+        "generation-ends-within-its-horizon",
+        """
+        SELECT g.id, g.created_at FROM generation_generation g
+        WHERE g.state = 'running' AND g.created_at < {later:%s}
+        """,
+        "is running since {0}",
+    ),
+    Rule(
+        "driver-is-gone",
+        """
+        SELECT g.id, g.lease_expires_at, h.amount_micros FROM generation_generation g
+        JOIN billing_hold h ON h.reference = g.id
+        WHERE g.state = 'running' AND g.lease_expires_at < {now} AND g.created_at >= {later:%s}
+        """,
+        "its process stopped (lease ended {0}); {1} micro-units stay held until it is taken over",
+        notice=True,
+    ),
+)
+
+#: The rule that needs the disk.
+BYTES = "stored-image-has-its-bytes"
+
+
 def check_books(*, files: bool = False) -> Iterator[Violation]:
     """Every violation and notice, from one read-only snapshot of the database. `files` also looks at the bytes."""
-    with give_memory(connection), open_read_only_snapshot(connection):
+    with open_books():
         yield from check_tables()
         if files:
             yield from check_files()
 
 
+@contextmanager
+def open_books() -> Iterator[None]:
+    """One moment of the database for everything that is read in here; no writer waits for it."""
+    with give_memory(connection), open_read_only_snapshot(connection):
+        yield
+
+
 def check_tables() -> Iterator[Violation]:
-    """What every rule says, within the caller's snapshot. Rules that take suspects are asked about those alone."""
+    """What every rule says, within `open_books`. Rules that take suspects are asked about those alone."""
     suspects = find_suspects(connection)
     for rule in (*LEDGER_RULES, *RULES):
         if not isinstance(rule, Rule) or not rule.takes_suspects:
@@ -167,25 +200,10 @@ WORK_MEMORY = {
 
 def check_running() -> Iterator[Violation]:
     """Generations past their horizon, and, as a notice, those whose process is gone."""
-    vendor = connection.vendor
     # The clock goes forward by a negative number of seconds; a picture may still be fetched after the horizon.
     horizon = settings.ASYNC_HORIZON_S + settings.GENERATION_DEADLINE_S
-    past = f"g.created_at < {render_now(vendor, plus='%s')}"
-    yield from Rule(
-        "generation-ends-within-its-horizon",
-        f"SELECT g.id, g.created_at FROM generation_generation g WHERE g.state = 'running' AND {past}",  # noqa: S608
-        "is running since {0}",
-    ).check(connection, -horizon)
-    yield from Rule(
-        "driver-is-gone",
-        f"""
-        SELECT g.id, g.lease_expires_at, h.amount_micros FROM generation_generation g
-        JOIN billing_hold h ON h.reference = g.id
-        WHERE g.state = 'running' AND g.lease_expires_at < {render_now(vendor)} AND NOT ({past})
-        """,  # noqa: S608
-        "its process stopped (lease ended {0}); {1} micro-units stay held until it is taken over",
-        notice=True,
-    ).check(connection, -horizon)
+    for rule in RULES_BY_THE_CLOCK:
+        yield from rule.check(connection, -horizon)
 
 
 def check_files() -> Iterator[Violation]:
@@ -196,7 +214,7 @@ def check_files() -> Iterator[Violation]:
         try:
             size = storage.size(row.name)
         except StorageError as error:
-            yield Violation("stored-image-has-its-bytes", row.name, f"not on disk: {error}")
+            yield Violation(BYTES, row.name, f"not on disk: {error}")
         else:
             if size != row.bytes:
-                yield Violation("stored-image-has-its-bytes", row.name, f"{size} bytes on disk, {row.bytes} stored")
+                yield Violation(BYTES, row.name, f"{size} bytes on disk, {row.bytes} stored")

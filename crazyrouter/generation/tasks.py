@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from crazyrouter.generation import readback, retention, worker
+from crazyrouter.generation import audit, readback, retention, worker
 
 
 @shared_task(name="generation.erase_prompts", ignore_result=True)
@@ -21,3 +21,8 @@ def recover_generations() -> int:
 @shared_task(name="generation.forget_keys", ignore_result=True)
 def forget_keys() -> int:
     return readback.forget_keys()
+
+
+@shared_task(name="generation.check_books", ignore_result=True)
+def check_books() -> None:
+    audit.record_check()

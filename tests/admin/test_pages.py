@@ -33,6 +33,7 @@ PAGES = [
     "billing_closedmonth",
     "billing_booking",
     "generation_generation",
+    "generation_bookscheck",
     "files_storedimage",
     "auth_user",
     "auth_group",
@@ -49,6 +50,7 @@ ADDABLE = {
     "billing_accountprice",
     "auth_user",
     "auth_group",
+    "generation_bookscheck",
 }
 RECORDED = ["models_registry_imagemodel", "providers_channel", "providers_offer"]
 

@@ -122,10 +122,14 @@ class Books:
         usage[1] += amount
         return self.book(buyer, "charge", -amount, (*facts, key[1], ""), moment)
 
-    def refund(self, buyer: Buyer, charge: int, charged: int, amount: int, moment: float) -> None:
-        reference = str(charge)
-        entry = self.book(buyer, "refund", amount, (reference, 0, "", "", None, None, "", "goodwill"), moment)
-        self.refunded.append((charge, charged, amount, 1))
+    def refund(
+        self, buyer: Buyer, key: tuple[int, str], charge: int, amount: int, facts: tuple[Any, ...], moment: float
+    ) -> None:
+        """A part or all of a charge; `facts` are the charge's own."""
+        reference, (model, size, unit_price, version) = str(charge), facts[2:]
+        copied = (reference, 0, model, size, unit_price, version, key[1], "goodwill")
+        entry = self.book(buyer, "refund", amount, copied, moment)
+        self.refunded.append((charge, unit_price, amount, 1))
         self.record_booking("refund", buyer, charge, amount, reference, entry, moment)
 
     def hold(

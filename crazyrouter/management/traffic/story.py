@@ -189,4 +189,4 @@ class Story:
             charge = self.books.charge(buyer, key, amount, facts, moments[1])
             if self.random.random() * REFUNDS_ONE_IN < 1:
                 given_back = amount if self.random.random() < 0.5 else amount // 2
-                self.books.refund(buyer, charge, amount, given_back, moments[1])
+                self.books.refund(buyer, key, charge, given_back, facts, moments[1])
