@@ -18,7 +18,7 @@ from django.db import Error as AnyDatabaseError
 from crazyrouter.generation.journal.attempts import Acceptance, Grant, accept_attempts, grant_attempts
 from crazyrouter.generation.journal.finishing import Finish, finish_generations
 from crazyrouter.generation.journal.results import Ended, book_results
-from crazyrouter.generation.lane import Lane
+from crazyrouter.generation.lane import Lane, Operation
 from crazyrouter.generation.order import Call, CallResult, Order, Outcome
 from crazyrouter.generation.outcomes import LeaseLost, Next, judge, judge_call
 from crazyrouter.generation.upstream import Upstream, make_call
@@ -30,8 +30,9 @@ logger = logging.getLogger(__name__)
 #: A call that ended, and its result, from which its driver has not gone on.
 Broken = tuple[Call, CallResult]
 
-#: How long a finish is tried again while the database is away; then its lease runs out and recovery has it.
-FINISH_PATIENCE_S = 60.0
+#: How long a write is tried again while the database is away; then its lease runs out and recovery has it.
+WRITE_PATIENCE_S = 60.0
+WRITE_PAUSE_S = 1.0
 #: A submit this close to the end of its lease asks the database first whether the generation is still ours.
 LEASE_MARGIN_S = 2.0
 
@@ -94,23 +95,36 @@ class Driver:
 
     async def grant(self, calls: Sequence[Call]) -> None:
         """Their attempts are durable, and the lease ours, before any upstream hears of them."""
-        granted = await asyncio.gather(
-            *[self.lane.write(grant_attempts, Grant(self.order, call, self.owner)) for call in calls]
-        )
-        if not all(granted):
-            raise LeaseLost(self.order.id)
+        await gather([self._write(grant_attempts, Grant(self.order, call, self.owner)) for call in calls])
 
     async def _accept(self, call: Call, task: Pending) -> None:
         acceptance = Acceptance(self.order.id, self.owner, call.number, task.task_id, task.upstream_id)
-        if not await self.lane.write(accept_attempts, acceptance):
-            raise LeaseLost(self.order.id)
+        await self._write(accept_attempts, acceptance)
 
     async def _book(self, result: CallResult) -> CallResult:
         if result.booked:
             return result
-        if not await self.lane.write(book_results, Ended(self.order.id, self.owner, result)):
-            raise LeaseLost(self.order.id)
+        await self._write(book_results, Ended(self.order.id, self.owner, result))
         return replace(result, booked=True)
+
+    async def _write(self, operation: Operation, item: Any) -> None:
+        """A durable step. Raises LeaseLost where it was refused, because another process drives the generation now.
+
+        A database that is away is waited for: what this process knows of tasks and pictures nobody else does.
+        """
+        until = time.monotonic() + WRITE_PATIENCE_S
+        while True:
+            try:
+                won = await self.lane.write(operation, item)
+            except AnyDatabaseError:
+                if time.monotonic() >= until:
+                    raise
+                logger.exception("%s of %s is tried again", operation.__name__, self.order.id)
+                await asyncio.sleep(WRITE_PAUSE_S)
+            else:
+                break
+        if not won:
+            raise LeaseLost(self.order.id)
 
     async def _confirm_lease(self) -> None:
         """A process that slept through its lease must not submit what somebody else has taken over."""
@@ -120,21 +134,8 @@ class Driver:
     # --- the end ---
 
     async def _finish(self) -> None:
-        """Book it. A database that is away is waited for: the pictures are stored and the upstream has charged."""
         finish = Finish(self.order, self.owner, judge(self.ended), tuple(self.ended), merge_rewrites(self.ended))
-        until = time.monotonic() + FINISH_PATIENCE_S
-        while True:
-            try:
-                won = await self.lane.write(finish_generations, finish)
-            except AnyDatabaseError:
-                if time.monotonic() >= until:
-                    raise
-                logger.exception("finishing %s is tried again", self.order.id)
-                await asyncio.sleep(1.0)
-            else:
-                break
-        if not won:
-            raise LeaseLost(self.order.id)
+        await self._write(finish_generations, finish)
 
     def list_unbooked(self) -> list[str]:
         """Names of pictures that no row names yet."""

@@ -21,13 +21,15 @@ from crazyrouter.files.store import StoredPicture
 from crazyrouter.generation import driver as driver_module
 from crazyrouter.generation import lane as lane_module
 from crazyrouter.generation.driver import Driver
-from crazyrouter.generation.journal.attempts import Grant, grant_attempts
+from crazyrouter.generation.journal.attempts import Grant, accept_attempts, grant_attempts
 from crazyrouter.generation.journal.finishing import finish_generations
 from crazyrouter.generation.journal.leases import Lease, claim_expired, give_back_leases, refresh_leases
 from crazyrouter.generation.journal.opening import Opening, open_generations
+from crazyrouter.generation.journal.results import book_results
+from crazyrouter.generation.lane import Operation
 from crazyrouter.generation.models import Attempt, Generation
 from crazyrouter.generation.order import Call, Order
-from crazyrouter.generation.recovery import Resumption, load_expired, resume
+from crazyrouter.generation.recovery import Resumption, load_expired, load_resumptions, resume
 from crazyrouter.generation.runtime import get_runtime
 from crazyrouter.generation.snapshot import View, load
 from crazyrouter.sql import read_clock, tune_for_batches
@@ -35,7 +37,7 @@ from providers.models import Channel, Credential
 from tests.books import count_rows_async, read_attempts_async, read_violations, read_violations_async
 from tests.generation.test_lost_database import fail_first
 from tests.race import race
-from tests.shop import Customer
+from tests.shop import Customer, open_channel
 from tests.simulator.running import RunningSimulator
 
 URL = "/v1/images/generations"
@@ -215,7 +217,7 @@ def quick(settings: Any) -> None:
 async def test_what_broke_down_is_taken_over_although_its_process_is_busy(
     gateway: httpx.AsyncClient, quick: None, monkeypatch: pytest.MonkeyPatch, simulator: RunningSimulator
 ) -> None:
-    monkeypatch.setattr(driver_module, "FINISH_PATIENCE_S", 0.0)
+    monkeypatch.setattr(driver_module, "WRITE_PATIENCE_S", 0.0)
     monkeypatch.setattr(lane_module, "RETRY_PAUSES", ())
     busy = asyncio.create_task(gateway.post(URL, json=PLUS | {"prompt": "busy [[sim: latency seconds=600]]"}))
     # A batch and its item alone: two breaks are one failed write.
@@ -238,12 +240,11 @@ async def test_a_claim_that_could_not_be_read_is_claimed_again(
 
     busy = asyncio.create_task(gateway.post(URL, json=SMALL | {"prompt": "busy [[sim: latency seconds=2.5]]"}))
     failures = [KeyError("a row that cannot be read")]
-    original = engine_module.load_resumptions
 
     def break_once(*args: Any) -> Any:
         if failures:
             raise failures.pop()
-        return original(*args)
+        return load_resumptions(*args)
 
     monkeypatch.setattr(engine_module, "load_resumptions", break_once)
     [order] = await sync_to_async(build_orders)(customer, 1)
@@ -358,7 +359,26 @@ def open_unsent(order: Order, unsent: tuple[int, ...]) -> None:
     shift_leases(-0.001)
 
 
-# --- a database that says no at the finish ---
+# --- a database that says no ---
+
+
+@pytest.mark.parametrize("step", [accept_attempts, book_results, grant_attempts])
+async def test_a_step_is_tried_until_the_database_is_back(
+    gateway: httpx.AsyncClient, simulator: RunningSimulator, monkeypatch: pytest.MonkeyPatch, step: Operation
+) -> None:
+    """A task id that is not stored is a picture that nobody gets, and that the upstream charges for."""
+    monkeypatch.setattr(lane_module, "RETRY_PAUSES", ())
+    monkeypatch.setattr(driver_module, "WRITE_PAUSE_S", 0.01)
+    monkeypatch.setattr(driver_module, step.__name__, fail_first(step, 2))
+    await sync_to_async(open_channel)(
+        f"{simulator.base_url}/api/v1", "dashscope_async", {"qwen-image-plus": 1}, name="second", priority=1
+    )
+    simulator.add_rule("error", status=503, times=1)
+    assert (await gateway.post(URL, json=PLUS | {"n": 2})).status_code == 200
+    # The refused one is asked of the second channel.
+    assert await count_rows_async() == {"generations": 1, "attempts": 3, "images": 2, "charges": 2, "held": 0}
+    assert simulator.totals()["accepted"] == 2
+    assert await read_violations_async() == []
 
 
 @pytest.mark.parametrize("fault", ["deadlock detected", "could not serialize access"])
