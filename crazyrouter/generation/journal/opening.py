@@ -81,10 +81,17 @@ def open_generations(connection: BaseDatabaseWrapper, items: Sequence[Opening]) 
         INSERT_ATTEMPTS.send(
             connection, [make_attempt_row(item.order, call, item.owner) for item in opened for call in item.calls]
         )
-    if len(opened) < len(items_free):
-        refused = [item.order for item in items_free if not verdicts[item.order.id].granted]
-        free_keys(connection, [order.id for order in refused if order.idempotency is not None])
-    return [verdicts.get(item.order.id) for item in items]
+    refused = [item.order for item in items_free if not verdicts[item.order.id].granted]
+    shared: dict[tuple[Any, ...], Verdict] = {}
+    if keyed := [order for order in refused if order.idempotency is not None]:
+        free_keys(connection, [order.id for order in keyed])
+        shared = {name_twins(order): verdicts[order.id] for order in keyed}
+    return [verdicts.get(item.order.id) or shared.get(name_twins(item.order)) for item in items]
+
+
+def name_twins(order: Order) -> tuple[Any, ...]:
+    """Orders of one batch with this in common are refused together: tried one by one, each would be refused alike."""
+    return order.account_id, order.api_key_id, order.idempotency
 
 
 def make_generation_row(item: Opening) -> dict[str, Any]:
