@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from django import forms
@@ -148,7 +149,7 @@ class AccountPriceForm(forms.ModelForm):
     discount = forms.DecimalField(
         label="Discount on the list price (%)",
         required=False,
-        max_digits=4,
+        max_value=Decimal("99.99"),
         decimal_places=2,
         min_value=0,
         widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"}),

@@ -11,6 +11,7 @@ from django.core.management import CommandError, call_command
 
 from billing.keys import find_identities, hash_key
 from billing.models import Account, ApiKey, LedgerEntry
+from models_registry.seed import seed_models
 
 
 def run(command: str, *arguments: str) -> tuple[str, str]:
@@ -101,6 +102,76 @@ def test_a_wrong_expiry_makes_no_key(acme: Account, text: str) -> None:
     with pytest.raises(CommandError, match=text):
         run("create_key", "acme", "--expires", text)
     assert ApiKey.objects.count() == 0
+
+
+def test_a_key_with_every_limit(acme: Account) -> None:
+    seed_models()
+    run(
+        *("create_key", "acme", "--spend-limit", "100", "--monthly-spend-limit", "12.5", "--rpm", "60"),
+        *(
+            "--max-in-flight",
+            "3",
+            "--models",
+            "qwen-image-max, qwen-image-plus",
+            "--networks",
+            "10.0.0.0/8,2001:db8::1",
+        ),
+    )
+    key = ApiKey.objects.get()
+    assert (key.spend_limit_micros, key.monthly_spend_limit_micros) == (100_000_000, 12_500_000)
+    assert (key.requests_per_minute, key.max_in_flight) == (60, 3)
+    assert key.allowed_models == ["qwen-image-max", "qwen-image-plus"]
+    assert key.allowed_networks == ["10.0.0.0/8", "2001:db8::1/128"]
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "words"),
+    [
+        ("--spend-limit", "ten", "'ten' is not an amount"),
+        ("--spend-limit", "-1", "'-1': a limit must not be below zero"),
+        ("--monthly-spend-limit", "0.0000001", "'0.0000001' is not an amount"),
+        ("--rpm", "0", "'0' is not a whole number from 1 to 1000000"),
+        ("--rpm", "1.5", "'1.5' is not a whole number"),
+        ("--max-in-flight", "-3", "'-3' is not a whole number"),
+        ("--max-in-flight", "1000001", "'1000001' is not a whole number"),
+        ("--models", "qwen-image-max,dall-e-3", "there is no model 'dall-e-3': there are qwen-image-2.0, "),
+        ("--models", ",", "an empty list would allow everything: leave the option out"),
+        ("--networks", "10.0.0.1/8", "'10.0.0.1/8' is an address with a prefix, not a network: is it 10.0.0.0/8"),
+        ("--networks", "example.com", "'example.com' is not a network: write one like 203.0.113.0/24"),
+        ("--networks", "", "an empty list would allow everything"),
+    ],
+)
+def test_a_wrong_limit_makes_no_key(acme: Account, option: str, text: str, words: str) -> None:
+    seed_models()
+    with pytest.raises(CommandError) as caught:
+        run("create_key", "acme", f"{option}={text}")
+    assert words in str(caught.value)
+    assert ApiKey.objects.count() == 0
+
+
+def test_a_spend_limit_of_nothing_is_one(acme: Account) -> None:
+    run("create_key", "acme", "--spend-limit", "0")
+    assert ApiKey.objects.values_list("spend_limit_micros", "monthly_spend_limit_micros").get() == (0, None)
+
+
+def test_an_account_on_credit_in_its_own_time_zone(db: None) -> None:
+    run("create_account", "acme", "--credit-limit", "500.5", "--time-zone", "Europe/Berlin")
+    account = Account.objects.get()
+    assert (account.credit_limit_micros, account.time_zone, account.balance_micros) == (500_500_000, "Europe/Berlin", 0)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--credit-limit=-5", "'-5': a credit limit must not be below zero"),
+        ("--credit-limit=much", "'much' is not an amount"),
+        ("--time-zone=Mars/Olympus", "there is no time zone 'Mars/Olympus': write one like Asia/Shanghai"),
+        ("--time-zone=", "there is no time zone ''"),
+    ],
+)
+def test_a_wrong_option_creates_no_account(db: None, option: str, words: str) -> None:
+    assert refuse("create_account", "acme", option).startswith(words)
+    assert Account.objects.count() == 0
 
 
 @pytest.mark.parametrize("command", [("create_key", "nobody"), ("top_up", "nobody", "5", "--memo", "x")])
