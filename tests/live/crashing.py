@@ -6,6 +6,7 @@ process with HOLDS=0, before the finish in one with HOLDS=1, and never in one wi
 file `<generation id>.<point>` into HOLD_FOLDER, and goes on when the folder has a file named `release`.
 
     opened      committed, nothing submitted yet
+    granted     attempts for slots that were never sent are committed by whoever took over, nothing submitted yet
     submitted   a task was accepted upstream, its id is not stored yet
     accepted    the task's id is stored, nothing polled yet
     polled      a poll said that the task still runs
@@ -105,6 +106,7 @@ def install_booked() -> None:
 install_opened()
 install_booked()
 install(Driver, "_serve")
+install(Driver, "grant", after="granted")
 install(Driver, "_accept", before="submitted", after="accepted")
 install(DashScopeAsync, "poll", after="polled", only=Pending)
 install(upstream, "order_images", after="succeeded")
