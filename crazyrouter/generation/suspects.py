@@ -34,7 +34,7 @@ QUERY = f"""
         SELECT reference, 0, 0, -1, 0, amount_micros, account_id, COALESCE(price_version, -1),
             COALESCE(account_price_version, 0),
             CASE WHEN unit_price_micros = -amount_micros THEN unit_price_micros ELSE -2 END
-        FROM billing_ledgerentry WHERE kind || '' = 'charge'
+        FROM billing_ledgerentry WHERE NOT kind <> 'charge'
         UNION ALL
         SELECT generation_id, 0, 0, 0, -images, 0, NULL, NULL, NULL, NULL FROM generation_attempt
         WHERE images > 0 AND purpose = 'customer') facts
