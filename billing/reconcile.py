@@ -117,8 +117,8 @@ def add_up_usage(rule: str, *, table: str, name: str, match: str) -> Rule:
     )
 
 
-# `+` and `NOT … <>` keep SQLite from walking an index and fetching each row of a whole table on its own; days come first
-# where it sorts, since the rows nearly are in their order.
+# `+` and `NOT … <>` keep SQLite from walking an index and fetching each row of a whole table on its own; days come
+# first where it sorts, since the rows nearly are in their order.
 RULES = (
     Rule(
         "balance-is-sum-of-entries",
