@@ -120,7 +120,7 @@ class ApiKeyAdmin(UseOfLimits, FormColumnsAdmin):
     actions_detail = ("revoke",)
     add_fieldsets = ((None, {"fields": ("account", "name", "expires_at")}), ("Limits", {"fields": LIMIT_ROWS}))
     fieldsets = (
-        (None, {"fields": (("prefix", "account"), ("name", "expires_at"), "enabled")}),
+        (None, {"fields": (("prefix", "account"), ("name", "enabled"), "expires_at")}),
         ("Limits", {"fields": LIMIT_ROWS}),
         ("Use", {"fields": (("spent", "this_month", "flights"), ("state_text", "created_at", "revoked_at"))}),
     )

@@ -97,12 +97,8 @@ class AccountPriceAdmin(AppendOnlyMixin, ModelAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: AccountPrice | None = None) -> Any:
         if obj is None:
-            return (
-                (
-                    None,
-                    {"fields": (("account", "model"), ("kind", "effective_from"), ("amount", "discount"), "reason")},
-                ),
-            )
+            terms = "kind", ("amount", "discount"), "effective_from"
+            return ((None, {"fields": (("account", "model"), *terms, "reason")}),)
         when = ("effective_from", "force", "created_at")
         return ((None, {"fields": (("account", "model", "terms"), when, ("reason", "actor"))}),)
 

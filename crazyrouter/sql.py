@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, cast
@@ -108,6 +108,7 @@ class Statement:
         self.text = text
         self.columns = tuple(columns.items())
         self._rendered: dict[str, str] = {}
+        self._for_sqlite: str | None = None
 
     def render(self, vendor: str) -> str:
         sql = self._rendered.get(vendor)
@@ -126,8 +127,8 @@ class Statement:
 
     def run(self, connection: BaseDatabaseWrapper, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
         """Execute with these rows and wait for what RETURNING or SELECT gives."""
-        with self._open_cursor(connection) as cursor:
-            cursor.execute(self.render(connection.vendor), (dump(rows),))
+        with open_cursor(connection) as cursor:
+            cursor.execute(self._render_for_driver(connection.vendor), (dump(rows),))
             return list(cursor.fetchall())
 
     def send(self, connection: BaseDatabaseWrapper, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -136,18 +137,33 @@ class Statement:
 
     def send_values(self, connection: BaseDatabaseWrapper, *values: Any) -> None:
         """Execute with plain values for the placeholders."""
-        with self._open_cursor(connection) as cursor:
-            cursor.execute(self.render(connection.vendor), values)
+        with open_cursor(connection) as cursor:
+            cursor.execute(self._render_for_driver(connection.vendor), values)
 
-    def _open_cursor(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[Any]:
-        """On PostgreSQL with server-side parameters, which a tuned connection plans once, and a pipeline needs."""
-        if is_postgresql(connection):
-            return open_server_cursor(connection)
-        return connection.cursor()
+    def _render_for_driver(self, vendor: str) -> str:
+        """For SQLite's own cursor, which takes `?`; Django's would look for each `%s` at every execution."""
+        if vendor != "sqlite":
+            return self.render(vendor)
+        if self._for_sqlite is None:
+            self._for_sqlite = re.sub(r"(?<!%)%s", "?", self.render(vendor)).replace("%%", "%")
+        return self._for_sqlite
 
 
 def dump(rows: Sequence[Mapping[str, Any]]) -> str:
     return orjson.dumps(rows).decode()
+
+
+def open_cursor(connection: BaseDatabaseWrapper) -> AbstractContextManager[Any]:
+    """The driver's own. On PostgreSQL with server-side parameters, which a tuned connection plans once, and a pipeline
+    needs."""
+    return open_server_cursor(connection) if is_postgresql(connection) else open_sqlite_cursor(connection)
+
+
+@contextmanager
+def open_sqlite_cursor(connection: BaseDatabaseWrapper) -> Iterator[Any]:
+    connection.ensure_connection()
+    with connection.wrap_database_errors, closing(connection.connection.cursor()) as cursor:
+        yield cursor
 
 
 @contextmanager
