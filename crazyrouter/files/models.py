@@ -13,7 +13,7 @@ class StoredImage(models.Model):
     given by the writer, none is filled in here.
     """
 
-    name = models.CharField(max_length=80, unique=True)
+    name = models.CharField(max_length=80)
     #: The public id of the generation; no foreign key, this app knows nothing above it.
     generation_id = models.CharField(max_length=40)
     slot = models.PositiveSmallIntegerField()
@@ -27,6 +27,8 @@ class StoredImage(models.Model):
 
     class Meta:
         constraints = [
+            # Not `unique=True`: that would add an index for LIKE, which nobody asks and every insert pays.
+            models.UniqueConstraint(fields=["name"], name="stored_image_name_once"),
             models.UniqueConstraint(fields=["generation_id", "slot"], name="stored_image_slot_once"),
             models.CheckConstraint(
                 condition=Q(width__gte=1, height__gte=1, bytes__gte=1), name="stored_image_not_empty"

@@ -29,7 +29,8 @@ class Generation(models.Model):
     id = models.CharField(max_length=30, primary_key=True)
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+", db_index=False)
     api_key = models.ForeignKey(ApiKey, on_delete=models.PROTECT, related_name="+", db_index=False)
-    model = models.ForeignKey(ImageModel, on_delete=models.PROTECT, related_name="+")
+    # No index for those to which rows point by the million: each insert would pay for the day one of them is deleted.
+    model = models.ForeignKey(ImageModel, on_delete=models.PROTECT, related_name="+", db_index=False)
     price = models.ForeignKey(Price, on_delete=models.PROTECT, related_name="+", db_index=False)
     account_price = models.ForeignKey(
         AccountPrice, null=True, on_delete=models.PROTECT, related_name="+", db_index=False
@@ -138,8 +139,8 @@ class Attempt(models.Model):
     number = models.PositiveSmallIntegerField()
     slots = models.JSONField()
     purpose = models.CharField(max_length=10, choices=Purpose.choices, default=Purpose.CUSTOMER)
-    offer = models.ForeignKey(Offer, null=True, on_delete=models.SET_NULL, related_name="+")
-    channel = models.ForeignKey(Channel, on_delete=models.PROTECT, related_name="attempts")
+    offer = models.ForeignKey(Offer, null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
+    channel = models.ForeignKey(Channel, on_delete=models.PROTECT, related_name="attempts", db_index=False)
     credential = models.ForeignKey(Credential, on_delete=models.PROTECT, related_name="+", db_index=False)
     base_url = models.CharField(max_length=300)
     upstream_model = models.CharField(max_length=128)
