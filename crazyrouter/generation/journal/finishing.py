@@ -82,7 +82,8 @@ def finish_generations(connection: BaseDatabaseWrapper, items: Sequence[Finish])
 
 
 def list_pictures(item: Finish) -> list[StoredPicture]:
-    return [picture for result in item.results for picture in result.pictures]
+    """By slot: so its charges stand in the ledger."""
+    return sorted((picture for result in item.results for picture in result.pictures), key=lambda one: one.slot)
 
 
 def make_close_row(item: Finish) -> dict[str, Any]:
