@@ -2,79 +2,38 @@
 
 from __future__ import annotations
 
-import json
-import urllib.error
-import urllib.request
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from http.client import HTTPConnection
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from django.db import connection
 
-from billing.models import Account, LedgerEntry
-from crazyrouter.files.models import StoredImage
-from crazyrouter.generation.models import Attempt, Generation
-from tests.books import read_violations
+from crazyrouter.generation.models import Generation
+from tests.live.scenes import (
+    CRASHING,
+    IN_FLIGHT,
+    LEASE_S,
+    LESS_LONG,
+    LONG,
+    MAX,
+    PLUS,
+    QUICK,
+    RECOVERY_S,
+    SLACK_S,
+    Case,
+    Scene,
+    check_collection,
+    check_takeover,
+    count_expired,
+    find_held,
+    is_over,
+    open_scene,
+)
 from tests.ops.processes import wait_until
-from tests.server import Running, RunningServer, RunningWorker
+from tests.server import RunningServer, RunningWorker
 from tests.shop import Customer
 from tests.simulator.running import RunningSimulator
 
 pytestmark = pytest.mark.live
-
-URL = "/v1/images/generations"
-PLUS, MAX = "qwen-image-plus", "qwen-image-max"
-CRASHING = "tests.live.crashing:application"
-LEASE_S, RECOVERY_S = 1.0, 0.3
-QUICK: dict[str, Any] = {"LEASE_S": LEASE_S, "LEASE_REFRESH_S": 0.3, "RECOVERY_S": RECOVERY_S}
-#: What a busy machine may add to that.
-SLACK_S = 3.0
-#: Longer than any test: its task ends when the simulator's clock is moved.
-LONG = "[[sim: latency seconds=600]]"
-LESS_LONG = "[[sim: latency seconds=200]]"
-#: A synchronous call cannot be moved on; nobody waits for it.
-IN_FLIGHT = "[[sim: latency seconds=20]]"
-
-
-@dataclass(frozen=True)
-class Case:
-    """One order: where the first process is killed, where the second, and what comes of it.
-
-    The points are those of `tests.live.crashing`, and `flying`: nothing holds it there but the upstream, which has not
-    answered yet. `unsent` slots have no attempt when it is taken over.
-    """
-
-    model: str
-    points: str
-    delivered: int
-    submissions: int
-    n: int = 1
-    fault: str = ""
-    unsent: tuple[int, ...] = ()
-
-    @property
-    def name(self) -> str:
-        return f"{self.model} {self.points} {self.n}"
-
-    @property
-    def takeovers(self) -> int:
-        """Whoever is killed behind the finish leaves nothing to take over."""
-        points = self.points.split()
-        return points.index("finished") if "finished" in points else len(points)
-
-    @property
-    def body(self) -> dict[str, Any]:
-        return {"model": self.model, "prompt": f"{self.name} [[hold: {self.points}]] {self.fault}", "n": self.n}
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"Idempotency-Key": self.name}
-
 
 ASYNC = [
     Case(PLUS, "opened", delivered=0, submissions=0),
@@ -97,113 +56,10 @@ SYNC = [
 ]
 
 
-@dataclass
-class Scene:
-    """The orders of one test, and the processes that hold them."""
-
-    customer: Customer
-    simulator: RunningSimulator
-    folder: Path
-    stack: ExitStack
-    ids: dict[Case, str]
-
-    def hold(self, number: int) -> dict[str, Any]:
-        """The environment of a process that stops where prompts name a point for it."""
-        folder = self.folder / str(number)
-        folder.mkdir(exist_ok=True)
-        return {"HOLDS": number, "HOLD_FOLDER": folder, **QUICK}
-
-    def start(self, *processes: Running) -> None:
-        for process in processes:
-            process.start()
-        for process in processes:
-            self.stack.enter_context(process)
-
-    def order(self, server: RunningServer, cases: Sequence[Case]) -> None:
-        """Send them all, and note which generation is whose; nobody reads the answers."""
-        for case in cases:
-            link = HTTPConnection("127.0.0.1", server.port)
-            self.stack.callback(link.close)
-            headers = self.customer.headers | case.headers | {"Content-Type": "application/json"}
-            link.request("POST", URL, json.dumps(case.body), headers)
-        wait_until(lambda: Generation.objects.count() == len(cases))
-        prompts = {row.prompt: row.id for row in Generation.objects.all()}
-        self.ids = {case: prompts[case.body["prompt"]] for case in cases}
-
-    def wait_until_held(self, number: int, held: dict[Case, str], *, submissions: int, booked: int) -> None:
-        """All stand where they are to be killed, and the upstream has heard of what it is to hear of."""
-        expected = {f"{self.ids[case]}.{point}" for case, point in held.items()}
-        folder = self.folder / str(number)
-        wait_until(lambda: {path.name for path in folder.iterdir()} == expected)
-        wait_until(lambda: self.simulator.totals()["submissions"] == submissions)
-        wait_until(lambda: StoredImage.objects.count() == booked)
-
-
 @pytest.fixture
 def scene(customer: Customer, simulator: RunningSimulator, tmp_path: Path) -> Iterator[Scene]:
-    with ExitStack() as stack:
-        yield Scene(customer, simulator, tmp_path, stack, {})
-
-
-def find_held(cases: Sequence[Case], number: int) -> dict[Case, str]:
-    """Where each of them stops in the process of this number."""
-    points = [(case, point) for case in cases for point in case.points.split()[number : number + 1]]
-    return {case: point for case, point in points if point != "flying"}
-
-
-def fetch(url: str, headers: dict[str, str] | None = None, body: Any = None) -> tuple[int, dict[str, str], bytes]:
-    """(status, headers in lower case, body)"""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, (headers or {}) | {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return answer.status, {name.lower(): value for name, value in answer.headers.items()}, answer.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, {name.lower(): value for name, value in error.headers.items()}, error.read()
-
-
-def is_over() -> bool:
-    return not Generation.objects.filter(state="running").exists()
-
-
-def check_takeover(scene: Scene) -> None:
-    """The books are right, nothing is held, every slot was ordered at most once, and only what is stored is charged."""
-    assert read_violations() == []
-    assert set(Account.objects.values_list("held_micros", flat=True)) == {0}
-    bill = scene.simulator.bill()
-    ordered = Counter(entry["prompt"] for entry in bill["entries"] if entry["kind"] == "submission")
-    charged = Counter(LedgerEntry.objects.filter(kind="charge").values_list("reference", flat=True))
-    stored = Counter(StoredImage.objects.values_list("generation_id", flat=True))
-    found = {
-        case.name: (ordered[case.body["prompt"]], stored[scene.ids[case]], charged[scene.ids[case]])
-        for case in scene.ids
-    }
-    assert found == {case.name: (case.submissions, case.delivered, case.delivered) for case in scene.ids}
-    taken = {case.name: Generation.objects.get(pk=scene.ids[case]).takeovers for case in scene.ids}
-    assert taken == {case.name: case.takeovers for case in scene.ids}
-    assert not Attempt.objects.filter(state__in=("created", "accepted")).exists()
-
-
-def check_collection(scene: Scene, server: RunningServer) -> None:
-    """Its customer has it by id and by key, each picture by its URL; a key that brought nothing is free again."""
-    for case, generation_id in scene.ids.items():
-        status, _, body = fetch(f"{server.base_url}{URL}/{generation_id}", scene.customer.headers)
-        record = json.loads(body)
-        assert (status, len(record["data"]), record["charged"]["images"]) == (200, case.delivered, case.delivered)
-        urls = [item["url"] for item in record["data"]]
-        assert all(fetch(url)[2].startswith(b"\x89PNG\r\n") for url in urls)
-        headers = scene.customer.headers | case.headers
-        if case.delivered:
-            status, told, body = fetch(server.base_url + URL, headers, case.body)
-            assert (status, told.get("idempotent-replayed"), told["x-request-id"]) == (200, "true", generation_id)
-            assert [item["url"] for item in json.loads(body)["data"]] == urls
-        else:
-            assert record["error"]["code"] == "upstream_failed"
-            status, told, _ = fetch(server.base_url + URL, headers, {"model": MAX, "prompt": "another cat"})
-            assert (status, told.get("idempotent-replayed")) == (200, None)
-            assert told["x-request-id"] != generation_id
-    assert read_violations() == []
+    with open_scene(customer, simulator, tmp_path) as scene:
+        yield scene
 
 
 def test_another_web_process_takes_over(scene: Scene) -> None:
@@ -252,10 +108,7 @@ def test_a_worker_takes_over_and_is_killed_in_the_middle(scene: Scene) -> None:
     scene.order(first, cases)
     scene.wait_until_held(0, find_held(cases, 0), submissions=28, booked=8)
     first.kill()
-    for case in cases:
-        # An attempt has one slot here.
-        numbers = [slot + 1 for slot in case.unsent]
-        Attempt.objects.filter(generation=scene.ids[case], number__in=numbers).delete()
+    scene.drop_unsent()
     scene.simulator.advance(300)
     running = [case for case in cases if case.points != "finished"]
     wait_until(lambda: count_expired() == len(running))
@@ -270,9 +123,3 @@ def test_a_worker_takes_over_and_is_killed_in_the_middle(scene: Scene) -> None:
     wait_until(is_over, within_s=LEASE_S + RECOVERY_S + SLACK_S)
     check_takeover(scene)
     check_collection(scene, again)
-
-
-def count_expired() -> int:
-    from crazyrouter.sql import read_clock
-
-    return Generation.objects.filter(state="running", lease_expires_at__lte=read_clock(connection)).count()
