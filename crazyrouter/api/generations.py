@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +18,14 @@ from billing.ledger import Reason, Verdict
 from billing.money import format_amount
 from crazyrouter.api.errors import KINDS, ApiError, render_bytes, render_error, render_json
 from crazyrouter.api.preferences import Preferences, hash_body, read_preferences
-from crazyrouter.api.query import read_query, read_text, read_whole
+from crazyrouter.api.query import read_query, read_text, read_whole, refuse
 from crazyrouter.api.requests import authenticate, build_order, find_size_text, read_json
 from crazyrouter.api.serializers import validate_request
 from crazyrouter.api.views import PublicView
 from crazyrouter.files.errors import NotStored
 from crazyrouter.files.store import StoredPicture, read_b64
 from crazyrouter.generation.engine import Run
-from crazyrouter.generation.ids import read_time
+from crazyrouter.generation.ids import is_id, read_time
 from crazyrouter.generation.journal.answers import Retry, join_retries
 from crazyrouter.generation.order import Idempotency, Outcome
 from crazyrouter.generation.outcomes import (
@@ -104,7 +105,7 @@ class GenerationsView(PublicView):
         identity = await authenticate(request, runtime.snapshot, await runtime.snapshot.get())
         query = read_query(request, ("limit", "after"))
         limit = read_whole(query, "limit", least=1, largest=MOST_LISTED, default=USUALLY_LISTED)
-        after = read_text(query, "after", longest=LONGEST_ID) or ""
+        after = read_after(query)
         records = await runtime.reader.read(list_records, identity.account_id, after, limit + 1)
         page = records[:limit]
         return render_json(
@@ -124,11 +125,22 @@ class GenerationView(PublicView):
     async def get(self, request: HttpRequest, generation_id: str) -> HttpResponse:
         runtime = get_runtime()
         identity = await authenticate(request, runtime.snapshot, await runtime.snapshot.get())
-        record = await runtime.reader.read(find_record, identity.account_id, generation_id)
+        read_query(request, ())
+        # What is no id is not looked up: PostgreSQL cannot compare a NUL with anything.
+        known = is_id(generation_id, "gen")
+        record = await runtime.reader.read(find_record, identity.account_id, generation_id) if known else None
         if record is None:
             raise ApiError("not_found", "There is no such generation.")
         response = await render_record(record)
         return response if record.is_running else note_delivery(response, runtime, record.id)
+
+
+def read_after(query: Mapping[str, str]) -> str:
+    """The last id of the page before; empty for the first page."""
+    after = read_text(query, "after", longest=LONGEST_ID)
+    if after is not None and not is_id(after, "gen"):
+        refuse("after", "use 'last_id' of the page before")
+    return after or ""
 
 
 # --- which generation answers ---

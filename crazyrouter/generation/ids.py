@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -25,3 +26,8 @@ def read_time(text: str) -> int:
         value = value << 5 | VALUES[sign]
     # Ten signs are 50 bits: the upper two of 26 signs' 130 are never set.
     return value // 1000
+
+
+def is_id(text: str, prefix: str) -> bool:
+    """Whether `new_id(prefix)` could have drawn it."""
+    return bool(re.fullmatch(f"{prefix}_[{ALPHABET}]{{26}}", text))
