@@ -21,3 +21,4 @@ class CrazyrouterConfig(AppConfig):
         register(checks.check_leases)
         register(checks.check_simulated_channels, deploy=True)
         register(checks.check_published_shapes, deploy=True)
+        register(checks.check_prices, deploy=True)

@@ -14,8 +14,9 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error
 from django.db import DatabaseError, connection
 from django.db.models import Exists, F, OuterRef
+from django.utils import timezone
 
-from models_registry.models import ImageModel
+from models_registry.models import ImageModel, Price
 from providers.models import Channel, Offer
 
 #: `->>` on JSON is the youngest thing that crazyrouter/sql.py needs (UPDATE … FROM 3.33, RETURNING 3.35).
@@ -81,7 +82,23 @@ def check_published_shapes(app_configs: Sequence[AppConfig] | None = None, **_: 
     ]
 
 
-def has_tables(*models: type[ImageModel | Channel | Offer]) -> bool:
+def check_prices(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[CheckMessage]:
+    """A model without a price in force refuses every order."""
+    if not has_tables(ImageModel, Price):
+        return []
+    in_force = Price.objects.filter(model=OuterRef("pk"), effective_from__lte=timezone.now())
+    unpriced = ImageModel.objects.filter(~Exists(in_force), status=ImageModel.Status.ACTIVE).order_by("name")
+    return [
+        checks.Warning(
+            f"The model {model.name!r} is active and has no price in force: orders are refused with 503.",
+            hint="Append a price in the admin, or hide the model.",
+            id="crazyrouter.W002",
+        )
+        for model in unpriced
+    ]
+
+
+def has_tables(*models: type[ImageModel | Channel | Offer | Price]) -> bool:
     """False without a database, too: checks run before there is one, and must not make an empty file of it."""
     if connection.vendor == "sqlite" and not is_there(str(connection.settings_dict["NAME"])):
         return False

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from asgiref.sync import sync_to_async
 
+from billing.ledger import adjust, top_up
 from billing.models import Account, AccountPrice, ApiKey, LedgerEntry
 from billing.prices import append_account_price
 from crazyrouter.generation.models import Generation
@@ -95,6 +96,20 @@ async def test_what_is_not_delivered_is_given_back_to_the_limit(gateway: httpx.A
     refused = await gateway.post(URL, json=BODY | {"prompt": "[[sim: moderation_input]] a cat"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "moderation_blocked")
     assert (await gateway.post(URL, json=BODY)).status_code == 200
+
+
+async def test_a_balance_of_exactly_the_price(gateway: httpx.AsyncClient, customer: Customer) -> None:
+    await limit_account(customer, credit_limit_micros=0)
+    await sync_to_async(adjust)(
+        customer.account, amount_micros=2 * PRICE - 1 - 100_000_000, reference="down", memo="down", actor="test"
+    )
+    assert (await gateway.post(URL, json=BODY)).status_code == 200
+    # One micro-unit less than the price is left.
+    assert read_refusal(await gateway.post(URL, json=BODY)) == (403, "insufficient_quota", "insufficient_quota")
+    await sync_to_async(top_up)(customer.account, amount_micros=1, reference="up", memo="up", actor="test")
+    assert (await gateway.post(URL, json=BODY)).status_code == 200
+    assert (await gateway.get("/v1/balance")).json()["available"] == "0.00"
+    assert await read_violations_async() == []
 
 
 @pytest.mark.parametrize("limit", [limit_key, limit_account])

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.checks import registry, run_checks
 from django.db import connection
+from django.utils import timezone
 
 from crazyrouter.ops import checks
-from models_registry.models import ImageModel
+from models_registry.models import ImageModel, Price
 from models_registry.seed import seed_models
 from providers.models import Channel, Offer
 from tests.shop import open_shop
@@ -53,6 +55,19 @@ def test_a_published_shape_that_nobody_offers_is_a_warning(db: None) -> None:
         ("crazyrouter.W001", "The model 'qwen-image-max' is published as sync, and no enabled offer is."),
         ("crazyrouter.W001", "The model 'qwen-image-plus' is published as async, and no enabled offer is."),
     ]
+
+
+def test_an_active_model_without_a_price_in_force_is_a_warning(db: None) -> None:
+    seed_models()
+    assert checks.check_prices() == []
+    later = timezone.now() + timedelta(days=1)
+    model = ImageModel.objects.create(name="new", execution_shape="sync", default_size="512x512")
+    Price.objects.create(model=model, amount_micros=1, effective_from=later)
+    assert name_found(checks.check_prices()) == [
+        ("crazyrouter.W002", "The model 'new' is active and has no price in force: orders are refused with 503.")
+    ]
+    ImageModel.objects.filter(name="new").update(status=ImageModel.Status.HIDDEN)
+    assert checks.check_prices() == []
 
 
 def test_a_disabled_channel_offers_no_shape_and_a_hidden_model_needs_none(db: None) -> None:
