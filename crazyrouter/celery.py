@@ -22,6 +22,7 @@ app = Celery("crazyrouter")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
+app.conf.beat_scheduler = "crazyrouter.ops.beat:Beat"
 # Clock times rather than long intervals: a beat that is restarted often would never come to the end of one.
 app.conf.beat_schedule = {
     "files.expire": {"task": "files.expire", "schedule": crontab(minute="*/10"), "options": {"expires": 600}},

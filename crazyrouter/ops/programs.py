@@ -17,6 +17,8 @@ WEB, BACKGROUND, SIMULATOR = range(3)
 
 #: The engine lets generations end for 30 s, then gives their leases back.
 WEB_PATIENCE_S = 35.0
+#: Celery looks after signals every 2 s and takes a while itself; its engine lets generations end for 5 s.
+WORKER_PATIENCE_S = 20.0
 
 
 def build_web(descriptor: int, *, run_dir: Path, number: int = 1) -> Program:
@@ -36,7 +38,8 @@ def build_worker(*, run_dir: Path) -> Program:
     arguments = ("--pool", "threads", "--concurrency", "2", "--without-gossip", "--without-mingle")
     program = build_celery("worker", *arguments, "--without-heartbeat", stage=BACKGROUND, run_dir=run_dir)
     # A filesystem broker moves each message to the temporary folder first: only within one filesystem is that atomic.
-    return replace(program, environment={**program.environment, "TMPDIR": str(run_dir)})
+    environment = {**program.environment, "TMPDIR": str(run_dir)}
+    return replace(program, environment=environment, patience_s=WORKER_PATIENCE_S)
 
 
 def build_beat(*, run_dir: Path) -> Program:
