@@ -6,6 +6,7 @@ from crazyrouter.ops.health import healthz, readyz
 urlpatterns = [
     path("", include("crazyrouter.api.urls")),
     path("", include("crazyrouter.files.urls")),
+    path("", include("crazyrouter.pages.urls")),
     path("admin/", admin.site.urls),
     path("healthz", healthz, name="healthz"),
     path("readyz", readyz, name="readyz"),
