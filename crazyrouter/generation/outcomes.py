@@ -152,6 +152,18 @@ INVALID_UPSTREAM = Row(
     generation=lambda ends: Scope.REQUEST in ends.scopes,
     call=lambda ends: Scope.REQUEST in ends.scopes,
 )
+STORAGE = Row(
+    "storage",
+    "The images came, and could not be stored.",
+    status=503,
+    type=UNAVAILABLE,
+    code=STORAGE_CODE,
+    message="The image could not be stored. Nothing was charged.",
+    should_retry=False,
+    key=Key.FREED,
+    generation=lambda ends: STORAGE_CODE in ends.codes,
+    call=lambda ends: STORAGE_CODE in ends.codes,
+)
 FREE_FAILURE = Row(
     "free-failure",
     "An upstream failed and is known not to charge: it refused before it accepted, was busy, or its task failed.",
@@ -165,17 +177,6 @@ BILLED_FAILURE = Row(
     pays=Pays.NOTHING_FOR_IT,
     next=Next.RETRY_IF_ALLOWED,
     call=lambda ends: True,
-)
-STORAGE = Row(
-    "storage",
-    "The images came, and could not be stored.",
-    status=503,
-    type=UNAVAILABLE,
-    code=STORAGE_CODE,
-    message="The image could not be stored. Nothing was charged.",
-    should_retry=False,
-    key=Key.FREED,
-    generation=lambda ends: STORAGE_CODE in ends.codes,
 )
 NO_CAPACITY = Row(
     "no-capacity",
@@ -270,9 +271,9 @@ TABLE: tuple[Row, ...] = (
     DELIVERED,
     MODERATION,
     INVALID_UPSTREAM,
+    STORAGE,
     FREE_FAILURE,
     BILLED_FAILURE,
-    STORAGE,
     NO_CAPACITY,
     NO_CHANNEL,
     EXHAUSTED,

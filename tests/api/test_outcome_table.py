@@ -276,6 +276,28 @@ async def test_what_no_upstream_accepts(gateway: httpx.AsyncClient, simulator: R
     await check_unpaid()
 
 
+@proves("storage")
+async def test_images_that_cannot_be_stored(
+    gateway: httpx.AsyncClient, simulator: RunningSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: LocalStorage, name: str, data: bytes) -> None:
+        raise StorageUnavailable("no space left")
+
+    # No channel's leave to order again is leave to order for a full disk.
+    await sync_to_async(Channel.objects.update)(retry_billed=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStorage, "write", refuse)
+        response = await order(gateway)
+    assert read_error(response) == (503, "service_unavailable", "storage_unavailable")
+    assert steer(response) == ("false", None)
+    # What the carrier takes for it is on record.
+    costs = await sync_to_async(lambda: list(Attempt.objects.values_list("code", "billed", "cost_micros")))()
+    assert costs == [("storage_unavailable", "yes", 150_000)]
+    assert simulator.totals()["submissions"] == 1
+    await check_unpaid()
+    await check_freed(gateway, response)
+
+
 @proves("free-failure")
 @pytest.mark.parametrize(
     ("model", "fault", "first"),
@@ -331,26 +353,6 @@ async def test_a_channel_may_allow_to_order_again(gateway: httpx.AsyncClient, si
     # The upstream charges for two; the customer pays for one.
     assert simulator.totals()["images"] == 2
     assert await read_money() == Money(START - PRICE, 0, [(response.headers["x-request-id"], 0, -PRICE)])
-
-
-@proves("storage")
-async def test_images_that_cannot_be_stored(
-    gateway: httpx.AsyncClient, simulator: RunningSimulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(self: LocalStorage, name: str, data: bytes) -> None:
-        raise StorageUnavailable("no space left")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(LocalStorage, "write", refuse)
-        response = await order(gateway)
-    assert read_error(response) == (503, "service_unavailable", "storage_unavailable")
-    assert steer(response) == ("false", None)
-    # What the carrier takes for it is on record.
-    costs = await sync_to_async(lambda: list(Attempt.objects.values_list("code", "billed", "cost_micros")))()
-    assert costs == [("storage_unavailable", "yes", 150_000)]
-    assert simulator.totals()["submissions"] == 1
-    await check_unpaid()
-    await check_freed(gateway, response)
 
 
 @proves("no-capacity")
