@@ -56,7 +56,7 @@ RULES = (
         """
         SELECT g.id, g.delivered, COUNT(i.id) FROM generation_generation g
         LEFT JOIN files_storedimage i ON i.generation_id = g.id
-        WHERE {among:g.id}
+        WHERE g.state <> 'running' AND {among:g.id}
         GROUP BY g.id, g.delivered HAVING g.delivered <> COUNT(i.id)
         """,
         "says {0} delivered, {1} are stored",

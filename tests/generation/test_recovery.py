@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -29,11 +30,12 @@ from crazyrouter.generation.journal.results import book_results
 from crazyrouter.generation.lane import Operation
 from crazyrouter.generation.models import Attempt, Generation
 from crazyrouter.generation.order import Call, Order
+from crazyrouter.generation.outcomes import LeaseLost
 from crazyrouter.generation.recovery import Resumption, load_expired, load_resumptions, resume
 from crazyrouter.generation.runtime import get_runtime
 from crazyrouter.generation.snapshot import View, load
 from crazyrouter.sql import read_clock, tune_for_batches
-from providers.models import Channel, Credential
+from providers.models import Channel, Credential, add_credential
 from tests.books import count_rows_async, read_attempts_async, read_violations, read_violations_async
 from tests.generation.test_lost_database import fail_first
 from tests.race import race
@@ -347,6 +349,35 @@ async def test_what_was_never_sent_is_released_after_its_deadline(
     await wait_for(sync_to_async(lambda: Generation.objects.filter(state="failed").exists()))
     assert simulator.totals()["submissions"] == 0
     assert await count_rows_async() == {"generations": 1, "attempts": 0, "images": 0, "charges": 0, "held": 0}
+    assert await read_violations_async() == []
+
+
+@pytest.mark.parametrize("refused", ["sk-sim-acme.old", "sk-sim-acme.new"])
+async def test_a_task_is_polled_with_its_own_credential_or_else_the_newest(
+    gateway: object, customer: Customer, simulator: RunningSimulator, refused: str
+) -> None:
+    """Its channel is disabled by now, and its key was rotated."""
+    channel = await Channel.objects.aget(kind="dashscope_async")
+    await sync_to_async(add_credential)(channel, "sk-sim-acme.old")
+    [order] = await sync_to_async(build_orders)(customer, 1, model="qwen-image-plus", size="1664*928")
+    engine = get_runtime().engine
+    run = engine.start(replace(order, prompt="a cat [[sim: latency seconds=600]]"))
+    await wait_for(sync_to_async(lambda: Attempt.objects.filter(state="accepted").exists()))
+    await sync_to_async(shift_leases)(-0.001)
+    assert await sync_to_async(claim)("other") == [order.id]
+    await sync_to_async(shift_leases)(-0.001)
+    await sync_to_async(add_credential)(channel, "sk-sim-acme.new")
+    await Channel.objects.filter(pk=channel.pk).aupdate(enabled=False)
+    simulator.add_rule("error", status=401, code="InvalidApiKey", match={"endpoint": "tasks", "key": refused})
+    assert await engine.take_over() == 1
+    simulator.advance(600)
+    taken = engine.find(order.id)
+    assert taken is not None
+    assert (len((await taken).pictures), (await taken).failure) == (1, "")
+    with pytest.raises(LeaseLost):
+        await run.task
+    assert await count_rows_async() == {"generations": 1, "attempts": 1, "images": 1, "charges": 1, "held": 0}
+    assert simulator.totals()["submissions"] == 1
     assert await read_violations_async() == []
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from crazyrouter.generation.models import Generation
+from tests.books import read_violations
 from tests.live.scenes import (
     CRASHING,
     IN_FLIGHT,
@@ -68,6 +69,7 @@ def test_another_web_process_takes_over(scene: Scene) -> None:
     scene.start(first, second)
     scene.order(first, cases)
     scene.wait_until_held(0, find_held(cases, 0), submissions=18, booked=6)
+    assert read_violations() == []
     first.kill()
     scene.simulator.advance(300)
     wait_until(is_over, within_s=LEASE_S + RECOVERY_S + SLACK_S)
