@@ -14,12 +14,13 @@ import httpx
 import orjson
 import pytest
 from asgiref.sync import sync_to_async
+from django.db import DatabaseError
 
 from billing.ledger import top_up
 from billing.models import Account, ApiKey, LedgerEntry
 from crazyrouter.files.errors import StorageUnavailable
 from crazyrouter.files.storage import LocalStorage
-from crazyrouter.generation import engine
+from crazyrouter.generation import driver, engine
 from crazyrouter.generation.models import Attempt, Generation, IdempotencyKey
 from crazyrouter.generation.outcomes import TABLE
 from crazyrouter.generation.runtime import close_runtime, get_runtime
@@ -560,3 +561,27 @@ async def test_an_automatic_retry_joins_what_was_not_delivered(
     assert further.headers["x-request-id"] != first.pk
     assert (await read_money()).balance == START - 2 * PRICE
     assert simulator.totals()["submissions"] == 2
+
+
+@proves("sdk-retry")
+async def test_an_automatic_retry_after_a_fault_of_ours_joins_what_was_submitted(
+    gateway: httpx.AsyncClient, simulator: RunningSimulator, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(connection: Any, items: Any) -> None:
+        raise DatabaseError("the database is away")
+
+    settings.LEASE_S, settings.RECOVERY_S = 1.0, 0.1
+    body = BODY | {"model": PLUS, "size": "1664x928"}
+    with monkeypatch.context() as patch:
+        patch.setattr(driver, "finish_generations", break_down)
+        patch.setattr(driver, "WRITE_PATIENCE_S", 0)
+        broken = await gateway.post(URL, json=body)
+    assert read_error(broken) == (503, "service_unavailable", "service_unavailable")
+    assert steer(broken) == (None, "5")
+    assert await read_money() == Money(START, PRICE, [])
+    joined = await gateway.post(URL, json=body, headers={"x-stainless-retry-count": "1"})
+    generation = await sync_to_async(Generation.objects.get)()
+    assert (joined.status_code, joined.headers["x-request-id"]) == (200, generation.pk)
+    assert await read_money() == Money(START - PRICE, 0, [(generation.pk, 0, -PRICE)])
+    assert simulator.totals()["submissions"] == 1
+    assert await read_violations_async() == []
