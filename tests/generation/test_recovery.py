@@ -446,7 +446,6 @@ def stand_in_the_way(fault: str) -> None:
             # Of two in a deadlock the one is refused whose patience ends first.
             cursor.execute("SET LOCAL deadlock_timeout = '60s'")
             cursor.execute("UPDATE billing_account SET note = 'seen'")
-            cursor.execute("SELECT 1")
             while not is_somebody_waiting(cursor):
                 pass
             if fault.startswith("deadlock"):
@@ -459,5 +458,5 @@ def stand_in_the_way(fault: str) -> None:
 
 def is_somebody_waiting(cursor: Any) -> bool:
     cursor.execute("SELECT pg_sleep(0.02)")
-    cursor.execute("SELECT 1 FROM pg_locks WHERE NOT granted")
+    cursor.execute("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
     return cursor.fetchone() is not None

@@ -31,12 +31,12 @@ CRASHING = "tests.live.crashing:application"
 LEASE_S, RECOVERY_S = 1.0, 0.3
 QUICK: dict[str, Any] = {"LEASE_S": LEASE_S, "LEASE_REFRESH_S": 0.3, "RECOVERY_S": RECOVERY_S}
 #: What a busy machine may add to that.
-SLACK_S = 3.0
+SLACK_S = 5.0
 #: Longer than any test: its task ends when the simulator's clock is moved.
 LONG = "[[sim: latency seconds=600]]"
 LESS_LONG = "[[sim: latency seconds=200]]"
-#: A synchronous call cannot be moved on; nobody waits for it.
-IN_FLIGHT = "[[sim: latency seconds=20]]"
+#: The upstream does its work, and its answer never comes.
+IN_FLIGHT = "[[sim: hang billed=true]]"
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,12 @@ def fetch(url: str, headers: dict[str, str] | None = None, body: Any = None) -> 
             return error.code, {name.lower(): value for name, value in error.headers.items()}, error.read()
 
 
-def is_over() -> bool:
-    return not Generation.objects.filter(state="running").exists()
+def wait_until_over(*, lease_s: float = LEASE_S) -> None:
+    """Whatever runs is taken over in time, and comes to its end."""
+    owners = list(Generation.objects.filter(state="running").values_list("lease_owner", flat=True))
+    left = Generation.objects.filter(state="running", lease_owner__in=owners)
+    wait_until(lambda: not left.exists(), within_s=lease_s + RECOVERY_S + SLACK_S)
+    wait_until(lambda: not Generation.objects.filter(state="running").exists())
 
 
 def count_expired() -> int:

@@ -12,22 +12,19 @@ from tests.books import read_violations
 from tests.live.scenes import (
     CRASHING,
     IN_FLIGHT,
-    LEASE_S,
     LESS_LONG,
     LONG,
     MAX,
     PLUS,
     QUICK,
-    RECOVERY_S,
-    SLACK_S,
     Case,
     Scene,
     check_collection,
     check_takeover,
     count_expired,
     find_held,
-    is_over,
     open_scene,
+    wait_until_over,
 )
 from tests.ops.processes import wait_until
 from tests.server import RunningServer, RunningWorker
@@ -72,7 +69,7 @@ def test_another_web_process_takes_over(scene: Scene) -> None:
     assert read_violations() == []
     first.kill()
     scene.simulator.advance(300)
-    wait_until(is_over, within_s=LEASE_S + RECOVERY_S + SLACK_S)
+    wait_until_over()
     check_takeover(scene)
     check_collection(scene, second)
 
@@ -122,6 +119,6 @@ def test_a_worker_takes_over_and_is_killed_in_the_middle(scene: Scene) -> None:
     scene.simulator.advance(600)
     again = RunningServer(**QUICK)
     scene.start(again)
-    wait_until(is_over, within_s=LEASE_S + RECOVERY_S + SLACK_S)
+    wait_until_over()
     check_takeover(scene)
     check_collection(scene, again)

@@ -25,13 +25,10 @@ from tests.books import read_violations
 from tests.generation.test_recovery import build_orders, open_orders, shift_leases
 from tests.live.scenes import (
     CRASHING,
-    LEASE_S,
     LONG,
     MAX,
     PLUS,
     QUICK,
-    RECOVERY_S,
-    SLACK_S,
     URL,
     Case,
     Scene,
@@ -39,8 +36,8 @@ from tests.live.scenes import (
     check_takeover,
     fetch,
     find_held,
-    is_over,
     open_scene,
+    wait_until_over,
 )
 from tests.ops.processes import wait_until
 from tests.server import RunningServer, RunningWorker
@@ -84,7 +81,7 @@ def test_a_process_that_wakes_after_its_lease_writes_nothing_and_still_answers(s
     scene.drop_unsent()
     first.send(signal.SIGSTOP)
     scene.simulator.advance(600)
-    wait_until(is_over, within_s=LEASE_S + RECOVERY_S + SLACK_S)
+    wait_until_over()
     check_takeover(scene)
     written = read_all()
     (scene.folder / "0" / "release").touch()
@@ -144,7 +141,7 @@ def test_two_that_take_over_at_once_order_nothing_twice(scene: Scene) -> None:
     )
     scene.simulator.advance(600)
     scene.start(*takers)
-    wait_until(is_over, within_s=LEASE_S + RECOVERY_S + 2 * SLACK_S)
+    wait_until_over()
     check_takeover(scene)
     check_collection(scene, takers[0])
     keys = [entry["key_last4"] for entry in scene.simulator.bill()["entries"] if entry["kind"] == "submission"]
@@ -174,7 +171,7 @@ def test_who_is_told_to_stop_gives_back_what_runs_at_once(scene: Scene) -> None:
     assert stop(second) == 0
     scene.simulator.advance(600)
     scene.start(third)
-    wait_until(is_over, within_s=RECOVERY_S + SLACK_S)
+    wait_until_over(lease_s=0)
     check_takeover(scene)
     check_collection(scene, third)
 
@@ -211,7 +208,7 @@ def test_a_thousand_that_were_taken_over_keep_a_worker_from_nothing(scene: Scene
     assert Generation.objects.filter(state="running").count() == THOUSAND
     expired.delete()
     scene.simulator.advance(600)
-    wait_until(is_over)
+    wait_until_over(lease_s=60)
     assert set(Generation.objects.values_list("takeovers", flat=True)) == {1}
     states = Generation.objects.values_list("state", flat=True)
     assert (len(states), sum(state == "succeeded" for state in states)) == (THOUSAND, 5)
