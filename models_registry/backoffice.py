@@ -17,6 +17,8 @@ from simple_history.admin import SimpleHistoryAdmin
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.widgets import UnfoldAdminTextareaWidget
 
+from models_registry.long_lists import CappedPaginator, FixedOrderChangeList
+
 #: Notes and options are a few lines, not a page.
 SHORT_TEXTS: dict[Any, dict[str, Any]] = {
     kind: {"widget": UnfoldAdminTextareaWidget(attrs={"rows": 3})} for kind in (models.TextField, models.JSONField)
@@ -71,10 +73,20 @@ class ReadOnlyMixin(AppendOnlyMixin):
 
 
 class ReadOnlyAdmin(ReadOnlyMixin, ModelAdmin):
-    """For tables that grow with the traffic: nothing on the page counts all their rows for decoration."""
+    """Nothing on the page counts all rows for decoration."""
 
+    paginator = CappedPaginator
     show_full_result_count = False
     show_facets = ShowFacets.NEVER
+
+
+class TrafficAdmin(ReadOnlyAdmin):
+    """For tables that grow with the traffic: always in the order of an index."""
+
+    sortable_by = ()
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[FixedOrderChangeList]:
+        return FixedOrderChangeList
 
 
 class ReadOnlyInline(ReadOnlyMixin, TabularInline):

@@ -11,7 +11,7 @@ from django.utils.html import format_html
 from unfold.decorators import display
 
 from crazyrouter.files.models import StoredImage
-from models_registry.backoffice import ReadOnlyAdmin
+from models_registry.backoffice import TrafficAdmin
 
 COLOURS = {"stored": "success", "expired": "warning", "deleted": "danger"}
 
@@ -23,7 +23,7 @@ def tell_state(image: StoredImage) -> str:
 
 
 @admin.register(StoredImage)
-class StoredImageAdmin(ReadOnlyAdmin):
+class StoredImageAdmin(TrafficAdmin):
     list_display = ("name", "thumbnail", "generation", "slot", "pixels", "state_badge", "expires_at")
     list_per_page = 30
     ordering = ("-id",)
@@ -42,7 +42,7 @@ class StoredImageAdmin(ReadOnlyAdmin):
             image.slot,
         )
 
-    @admin.display(description="Generation", ordering="generation_id")
+    @admin.display(description="Generation")
     def generation(self, image: StoredImage) -> str:
         link = reverse("admin:generation_generation_change", args=[quote(image.generation_id)])
         return format_html('<a href="{}">{}</a>', link, image.generation_id)
@@ -51,7 +51,7 @@ class StoredImageAdmin(ReadOnlyAdmin):
     def pixels(self, image: StoredImage) -> str:
         return f"{image.width}x{image.height}"
 
-    @admin.display(description="Bytes", ordering="bytes")
+    @admin.display(description="Bytes")
     def weight(self, image: StoredImage) -> str:
         return filesizeformat(image.bytes)
 

@@ -5,26 +5,35 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
-from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.decorators import display
 
-from billing.models import Hold, LedgerEntry
+from billing.models import ApiKey, Hold, LedgerEntry
 from crazyrouter.files.models import StoredImage
 from crazyrouter.generation import admin_checks
 from crazyrouter.generation.models import Generation
 from crazyrouter.generation.timeline import describe_attempts, describe_options, format_duration
 from models_registry.amounts import format_money
-from models_registry.backoffice import ReadOnlyAdmin
+from models_registry.backoffice import TrafficAdmin
+from models_registry.long_lists import NEWEST, AccountFilter, NewestChoicesFilter, NewestRelatedFilter, keep_newest
 
 __all__ = ["GenerationAdmin", "admin_checks"]
 
 STATE_COLOURS = {"running": "info", "succeeded": "success", "failed": "danger"}
 
 
+class AccountOfGenerations(AccountFilter):
+    few = (f"state__exact={Generation.State.RUNNING}",)
+
+
+class StateOfGenerations(NewestChoicesFilter):
+    answered = (Generation.State.RUNNING,)
+
+
 @admin.register(Generation)
-class GenerationAdmin(ReadOnlyAdmin):
+class GenerationAdmin(TrafficAdmin):
     list_display = (
         "id",
         "account",
@@ -37,12 +46,17 @@ class GenerationAdmin(ReadOnlyAdmin):
         "duration",
         "created_at",
     )
-    list_filter = ("state", "model", ("account", AutocompleteSelectFilter))
+    list_filter = (
+        ("account", AccountOfGenerations),
+        ("state", StateOfGenerations),
+        ("model", NewestRelatedFilter),
+    )
     list_filter_submit = True
     list_select_related = ("account", "model")
     list_per_page = 50
-    search_fields = ("id__exact", "api_key__prefix__exact")
-    search_help_text = "A generation's id or a whole key prefix"
+    ordering = ("-id",)
+    search_fields = ("id__exact",)
+    search_help_text = f"A generation's id, or a whole key prefix (newest {NEWEST:,} of its account)"
     change_form_template = "admin/generation/generation/change_form.html"
     fieldsets = (
         (
@@ -70,7 +84,15 @@ class GenerationAdmin(ReadOnlyAdmin):
         ),
     )
 
-    @display(description="State", ordering="state", label=STATE_COLOURS)
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Generation], search_term: str
+    ) -> tuple[QuerySet[Generation], bool]:
+        key = ApiKey.objects.filter(prefix=search_term.strip()).first()
+        if key is None:
+            return super().get_search_results(request, queryset, search_term)
+        return keep_newest(queryset.filter(account=key.account_id), "-id").filter(api_key=key.pk), False
+
+    @display(description="State", label=STATE_COLOURS)
     def state_badge(self, generation: Generation) -> str:
         return generation.state
 
