@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from django.db import OperationalError, connection
+from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
 from crazyrouter.ops import health, probes, schema
@@ -48,11 +49,13 @@ def schema_probe(monkeypatch: pytest.MonkeyPatch, database: None) -> SchemaProbe
 
 
 @pytest.fixture
-def migration_missing(database: None) -> Iterator[None]:
+def migration_missing(database: None) -> Iterator[str]:
+    """The last of an app's, which this database has not had."""
+    ((app, name),) = MigrationLoader(connection).graph.leaf_nodes("files")
     recorder = MigrationRecorder(connection)
-    recorder.record_unapplied("files", "0001_initial")
-    yield
-    recorder.record_applied("files", "0001_initial")
+    recorder.record_unapplied(app, name)
+    yield f"{app}.{name}"
+    recorder.record_applied(app, name)
 
 
 async def test_healthz_touches_no_database(client: httpx.AsyncClient) -> None:
@@ -69,7 +72,7 @@ async def test_a_process_that_can_serve_is_ready(client: httpx.AsyncClient, sche
 
 
 async def test_a_migration_behind_is_not_ready(
-    client: httpx.AsyncClient, schema_probe: SchemaProbe, migration_missing: None
+    client: httpx.AsyncClient, schema_probe: SchemaProbe, migration_missing: str
 ) -> None:
     answer = await client.get("/readyz")
     assert (answer.status_code, answer.text) == (503, "not ok\n")
@@ -96,8 +99,8 @@ def test_nothing_is_unapplied_here(database: None) -> None:
     assert list_unapplied() == []
 
 
-def test_what_is_unapplied_is_named(migration_missing: None) -> None:
-    assert list_unapplied() == ["files.0001_initial"]
+def test_what_is_unapplied_is_named(migration_missing: str) -> None:
+    assert list_unapplied() == [migration_missing]
 
 
 def test_a_schema_that_was_complete_is_still_watched(schema_probe: SchemaProbe) -> None:
