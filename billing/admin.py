@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
@@ -18,7 +19,7 @@ from billing.admin_prices import AccountAgreements, AccountPriceInline
 from billing.admin_requests import AccountBookings
 from billing.forms import AccountForm
 from billing.ledger import LedgerError, move_time_zone
-from billing.models import Account
+from billing.models import Account, ApiKey
 from models_registry.amounts import format_money
 from models_registry.backoffice import FormColumnsAdmin, find_object
 
@@ -56,10 +57,11 @@ class AccountAdmin(AccountBookings, AccountPapers, AccountAgreements, UseOfLimit
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Account]:
-        usable = Q(keys__revoked_at=None, keys__enabled=True) & (
-            Q(keys__expires_at=None) | Q(keys__expires_at__gt=timezone.now())
-        )
-        return super().get_queryset(request).annotate(usable_keys=Count("keys", filter=Q(keys__isnull=False) & usable))
+        """Keys are counted for the accounts of the page, not joined to all of them."""
+        lasting = Q(expires_at=None) | Q(expires_at__gt=timezone.now())
+        usable = ApiKey.objects.filter(lasting, account=OuterRef("pk"), revoked_at=None, enabled=True).order_by()
+        counted = Subquery(usable.values("account").annotate(n=Count("pk")).values("n"))
+        return super().get_queryset(request).annotate(usable_keys=Coalesce(counted, 0))
 
     def has_delete_permission(self, request: HttpRequest, obj: Account | None = None) -> bool:
         """Accounts stay in the books: they are suspended."""
