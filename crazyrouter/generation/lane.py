@@ -33,7 +33,7 @@ Operation = Callable[[BaseDatabaseWrapper, Sequence[Any]], Sequence[Any]]
 
 LARGEST_BATCH = 256
 #: How long a note may wait for a write to travel with, in seconds.
-NOTE_PATIENCE_S = 0.5
+NOTE_PATIENCE_S = 0.1
 #: Pauses before a write that met a lost connection, a deadlock or a busy database is tried again, in seconds.
 RETRY_PAUSES = (0.05, 0.2, 1.0, 3.0)
 
