@@ -120,12 +120,15 @@ def write_batch(batch: list[Entry]) -> None:
         if isinstance(error, OperationalError | InterfaceError):
             connection.close()
         logger.warning("a batch of %d failed, its items are written one by one: %r", len(batch), error)
+        away = False
         for entry in batch:
-            write_alone(entry)
+            # A database that one item has waited for in vain is not waited for again by each of those behind it.
+            write_alone(entry, pauses=() if away else RETRY_PAUSES)
+            away = isinstance(entry.error, OperationalError | InterfaceError)
 
 
-def write_alone(entry: Entry) -> None:
-    for pause in (*RETRY_PAUSES, None):
+def write_alone(entry: Entry, *, pauses: Sequence[float]) -> None:
+    for pause in (*pauses, None):
         try:
             commit([entry])
         except (OperationalError, InterfaceError) as error:

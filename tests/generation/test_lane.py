@@ -85,6 +85,21 @@ async def test_a_database_that_stays_away_is_an_error(lane: Lane, monkeypatch: p
         await lane.write(fail, "a")
 
 
+async def test_those_behind_do_not_wait_for_it_again(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_module, "RETRY_PAUSES", (0.01, 0.01))
+    tries: list[list[str]] = []
+
+    def fail(connection: Any, names: Sequence[str]) -> list[int]:
+        tries.append(list(names))
+        raise OperationalError("the server closed the connection")
+
+    ends = await asyncio.gather(*[lane.write(fail, name) for name in "abcd"], return_exceptions=True)
+    assert [type(end) for end in ends] == [OperationalError] * 4
+    alone = [names[0] for names in tries if len(names) == 1]
+    assert alone[-3:] == ["b", "c", "d"]
+    assert len(tries) <= 1 + 3 + 3 + 3  # the first may have been a batch of its own
+
+
 async def test_a_note_travels_ahead_of_the_next_write(lane: Lane) -> None:
     order: list[str] = []
 
