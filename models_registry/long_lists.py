@@ -50,6 +50,12 @@ class FixedOrderChangeList(ChangeList):
         self.params.pop(ORDER_VAR, None)
         return super().get_ordering(request, queryset)
 
+    def get_results(self, request: HttpRequest) -> None:
+        """The heading says nothing of a number that is only how far the pages reach."""
+        super().get_results(request)
+        if self.paginator.is_capped:
+            self.full_result_count = self.result_count
+
 
 def keep_newest(queryset: QuerySet[Any], order: str) -> QuerySet[Any]:
     """The newest rows of these, by a field that an index of theirs ends with, like `-id`."""

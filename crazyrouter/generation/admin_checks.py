@@ -26,7 +26,7 @@ BADGE = '<span class="font-semibold whitespace-nowrap {}">{}</span>'
 class BooksCheckAdmin(ReadOnlyAdmin):
     change_form_after_template = "admin/generation/bookscheck/findings.html"
     list_display = ("started_at", "verdict", "notices", "entry_count", "duration")
-    fields = (("started_at", "duration"), ("verdict", "notices", "entry_count"))
+    fields = (("started_at", "duration"), ("said", "notices", "entry_count"))
     sortable_by = ()
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -36,6 +36,10 @@ class BooksCheckAdmin(ReadOnlyAdmin):
     @display(description="Verdict", label=COLOURS)
     def verdict(self, check: BooksCheck) -> tuple[str, str]:
         return tell_verdict(check)
+
+    @admin.display(description="Verdict")
+    def said(self, check: BooksCheck) -> str:
+        return tell_verdict(check)[1]
 
     @admin.display(description="Ledger entries")
     def entry_count(self, check: BooksCheck) -> str:

@@ -183,4 +183,4 @@ class BooksCheck(models.Model):
         ordering = ["-id"]
 
     def __str__(self) -> str:
-        return f"{self.started_at:%Y-%m-%d %H:%M}: {self.violations} violations"
+        return f"Check of {timezone.localtime(self.started_at):%Y-%m-%d %H:%M}"

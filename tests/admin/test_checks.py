@@ -49,6 +49,8 @@ def test_a_check_that_found_nothing(olga: Client) -> None:
 def test_what_was_found_is_readable(olga: Client) -> None:
     page = read(olga, add_wrong_check())
     assert "12 violations" in page
+    assert "Check of 2026-11-23 04:17" in page
+    assert "(&#x27;wrong&#x27;" not in page
     assert page.index("image-is-charged") < page.index("driver-is-gone")
     assert "slot 1 is stored &lt;b&gt;and&lt;/b&gt; not charged" in page
     assert "11 more were counted" in page
