@@ -130,6 +130,8 @@ class AccountPrice(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
+        verbose_name = "agreed price"
+        verbose_name_plural = "agreed prices"
         ordering = ["-effective_from", "-id"]
         indexes = [models.Index(fields=["account", "model", "effective_from"], name="account_price_in_force")]
         constraints = [
@@ -142,4 +144,4 @@ class AccountPrice(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.account_id}/{self.model_id} v{self.pk}"
+        return f"{self.account}: {self.model}"
