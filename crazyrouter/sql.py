@@ -197,9 +197,10 @@ def render_lock(table: str) -> Statement:
 def lock_rows(connection: BaseDatabaseWrapper, table: str, ids: Sequence[int]) -> None:
     """Take row locks in id order, so that two batches over the same rows cannot deadlock.
 
+    A single row, too: what else its batch writes would be taken before it, and by other batches behind theirs.
     SQLite has nothing to do: its transactions begin IMMEDIATE and hold the one writer's lock already.
     """
-    if is_postgresql(connection) and len(ids) > 1:
+    if is_postgresql(connection) and ids:
         render_lock(table).send_values(connection, sorted(ids))
 
 

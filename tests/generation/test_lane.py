@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import IntegrityError, OperationalError
+from django.db import IntegrityError, OperationalError, connection
 
 from billing.models import Account
 from crazyrouter.generation import lane as lane_module
-from crazyrouter.generation.lane import Lane, LaneClosed
+from crazyrouter.generation.lane import Entry, Lane, LaneClosed
 from crazyrouter.sql import Statement
+from tests.race import race
 
 
 @pytest.fixture
@@ -141,3 +145,55 @@ async def test_closing_writes_what_is_queued_and_takes_no_more(database: None) -
     assert await count_accounts() == 20
     with pytest.raises(LaneClosed):
         lane.note(create_accounts, "late")
+
+
+@dataclass(frozen=True)
+class Touch:
+    """A row that a batch writes on its way to the rows of accounts."""
+
+    account_id: int
+
+
+def wait_for_a_lock() -> None:
+    """Until some connection waits for another's lock."""
+    until = time.monotonic() + 10
+    with connection.cursor() as cursor:
+        while time.monotonic() < until:
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            if cursor.fetchone()[0]:
+                return
+            time.sleep(0.02)
+    raise AssertionError("nobody waits")
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one writer at a time")
+def test_two_batches_take_accounts_before_all_else(database: None) -> None:
+    """One has one account, the other several; both also write a row that belongs to no account alone."""
+    ids = [Account.objects.create(name=name).pk for name in ("one", "two", "row")]
+    row, taken = ids.pop(), threading.Event()
+
+    def write(pk: int) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE billing_account SET note = note || 'x' WHERE id = %s", [pk])
+
+    def write_row_first(_: Any, items: Sequence[Touch]) -> list[None]:
+        write(row)
+        taken.set()
+        wait_for_a_lock()
+        for item in items:
+            write(item.account_id)
+        return [None] * len(items)
+
+    def write_row(_: Any, items: Sequence[Touch]) -> list[None]:
+        write(row)
+        return [None] * len(items)
+
+    def work(number: int) -> None:
+        if number == 0:
+            lane_module.commit([Entry(write_row_first, Touch(ids[0]), None)])
+        else:
+            assert taken.wait(10)
+            lane_module.commit([Entry(write_row, Touch(pk), None) for pk in ids])
+
+    assert race(2, work) == [None, None]
+    assert Account.objects.get(pk=row).note == "xx"
