@@ -48,7 +48,9 @@ def describe_ticket(ticket: Ticket) -> dict[str, str]:
     """Headers of an answer that belong to the request and not to the generation."""
     if ticket.replayed:
         return {"Idempotent-Replayed": "true"}
-    return {} if ticket.run is None else describe_window(ticket.run.opened.result())
+    opened = None if ticket.run is None else ticket.run.opened
+    # The deadline may pass while the database still has not opened it.
+    return {} if opened is None or not opened.done() else describe_window(opened.result())
 
 
 async def find_ticket(asked: Asked) -> Ticket:

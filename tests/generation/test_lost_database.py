@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 import httpx
 import pytest
-from django.db import InterfaceError
+from django.db import InterfaceError, OperationalError
 
+from billing.models import Account
 from crazyrouter.generation import driver as driver_module
 from crazyrouter.generation import engine as engine_module
 from crazyrouter.generation import lane as lane_module
+from crazyrouter.generation.journal.answers import join_retries
 from crazyrouter.generation.journal.finishing import finish_generations
 from crazyrouter.generation.journal.opening import open_generations
+from crazyrouter.generation.runtime import get_runtime
 from tests.books import count_rows_async, read_violations_async
 
 URL = "/v1/images/generations"
@@ -72,3 +76,67 @@ async def test_leases_are_kept_after_a_break(
     order = asyncio.create_task(gateway.post(URL, json=BODY | {"prompt": "a cat [[sim: latency seconds=1]]"}))
     assert (await order).status_code == 200
     assert refreshed
+
+
+def lose_answers(monkeypatch: pytest.MonkeyPatch, operation: Any) -> list[str]:
+    """The first commit of this operation happens, and its answer is lost on the way; the list says that it was."""
+    commit, lost = lane_module.commit, list[str]()
+
+    def lose_first(batch: list[lane_module.Entry]) -> None:
+        commit(batch)
+        if not lost and any(entry.operation is operation for entry in batch):
+            lost.append(operation.__name__)
+            raise OperationalError("the server closed the connection unexpectedly")
+
+    monkeypatch.setattr(lane_module, "commit", lose_first)
+    return lost
+
+
+async def test_a_retry_that_was_joined_without_knowing_is_joined_again(
+    gateway: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module.Engine, "note_answered", lambda engine, generation_id: None)
+    first = await gateway.post(URL, json=BODY)
+    lost = lose_answers(monkeypatch, join_retries)
+    joined = await gateway.post(URL, json=BODY, headers={"x-stainless-retry-count": "1"})
+    assert lost == ["join_retries"]
+    assert joined.headers["x-request-id"] == first.headers["x-request-id"]
+    assert await count_rows_async() == {"generations": 1, "attempts": 1, "images": 1, "charges": 1, "held": 0}
+    # Not by the next retry of the same number: that one is another customer's.
+    other = await gateway.post(URL, json=BODY, headers={"x-stainless-retry-count": "1"})
+    assert other.headers["x-request-id"] != first.headers["x-request-id"]
+    assert await read_violations_async() == []
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "order-1"}])
+async def test_an_open_that_was_committed_without_knowing_is_not_refused_for_its_own_hold(
+    gateway: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
+) -> None:
+    await Account.objects.aupdate(max_in_flight=1)
+    lost = lose_answers(monkeypatch, open_generations)
+    response = await gateway.post(URL, json=BODY, headers=headers)
+    assert lost == ["open_generations"]
+    assert response.status_code == 200
+    assert await count_rows_async() == {"generations": 1, "attempts": 1, "images": 1, "charges": 1, "held": 0}
+    assert await read_violations_async() == []
+
+
+async def test_an_open_that_waits_beyond_the_deadline_is_no_fault_that_is_retried(
+    gateway: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.GENERATION_DEADLINE_S = 0.2
+    free = threading.Event()
+
+    def wait_for_it(connection: Any, items: Sequence[Any]) -> Any:
+        assert free.wait(10)
+        return open_generations(connection, items)
+
+    monkeypatch.setattr(engine_module, "open_generations", wait_for_it)
+    late = await gateway.post(URL, json=BODY)
+    free.set()
+    assert (late.status_code, late.json()["error"]["code"]) == (504, "generation_timeout")
+    assert late.headers["x-should-retry"] == "false"
+    task = get_runtime().engine.find(late.json()["error"]["generation_id"])
+    assert task is not None
+    await task
+    assert await read_violations_async() == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -29,11 +29,15 @@ def record_answers(connection: BaseDatabaseWrapper, items: Sequence[str]) -> lis
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """An SDK's automatic retry without an Idempotency-Key: `number` is what it says of itself, 1 or more."""
+    """An SDK's automatic retry without an Idempotency-Key: `number` is what it says of itself, 1 or more.
+
+    `joined` are generations that it was joined to by transactions of which nobody knows whether they were committed.
+    """
 
     api_key_id: int
     request_hash: str
     number: int
+    joined: list[str] = field(default_factory=list, compare=False)
 
 
 # Each generation is joined by one retry of each number: of two customers' identical first tries, each gets its own.
@@ -55,20 +59,41 @@ JOIN_RETRY = Statement(
 )
 
 
+READ_JOINED = Statement(
+    """
+    SELECT g.id FROM {rows} JOIN generation_generation g ON g.id = r.id WHERE g.retries_joined = r.number
+    """,
+    id="text",
+    number="integer",
+)
+
+
 def join_retries(connection: BaseDatabaseWrapper, items: Sequence[Retry]) -> list[str | None]:
     """The generation that each retry waits for: the newest of its kind whose answer nobody got. None is a new order.
 
     One statement each: two retries of one batch must not find the same generation.
     """
-    joined: list[str | None] = []
-    for item in items:
-        row = {
-            "api_key_id": item.api_key_id,
-            "request_hash": item.request_hash,
-            "number": item.number,
-            "age_s": -float(JOIN_WINDOW_S),
-        }
-        # Once more: whoever was a moment faster may have left an older one.
-        found = JOIN_RETRY.run(connection, [row]) or JOIN_RETRY.run(connection, [row])
-        joined.append(found[0][0] if found else None)
-    return joined
+    return [find_joined(connection, item) or join_retry(connection, item) for item in items]
+
+
+def find_joined(connection: BaseDatabaseWrapper, item: Retry) -> str | None:
+    """What it was joined to before a connection was lost, if that was committed: nothing is ordered a second time."""
+    if not item.joined:
+        return None
+    found = READ_JOINED.run(connection, [{"id": one, "number": item.number} for one in item.joined])
+    return found[0][0] if found else None
+
+
+def join_retry(connection: BaseDatabaseWrapper, item: Retry) -> str | None:
+    row = {
+        "api_key_id": item.api_key_id,
+        "request_hash": item.request_hash,
+        "number": item.number,
+        "age_s": -float(JOIN_WINDOW_S),
+    }
+    # Once more: whoever was a moment faster may have left an older one.
+    found = JOIN_RETRY.run(connection, [row]) or JOIN_RETRY.run(connection, [row])
+    if not found:
+        return None
+    item.joined.append(found[0][0])
+    return item.joined[-1]

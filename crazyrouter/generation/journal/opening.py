@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from billing.ledger import Reservation, Verdict, reserve
+from billing.ledger import Reason, Reservation, Verdict, reserve
 from crazyrouter.generation.journal.attempts import INSERT_ATTEMPTS, make_attempt_row
 from crazyrouter.generation.journal.keys import free_keys, insert_keys
 from crazyrouter.generation.order import Call, Order
@@ -60,6 +60,12 @@ INSERT_GENERATIONS = Statement(
     deadline_s="float8",
 )
 
+READ_OPENED = Statement(
+    "SELECT g.id FROM {rows} JOIN generation_generation g ON g.id = r.id WHERE g.lease_owner = r.owner",
+    id="text",
+    owner="text",
+)
+
 
 def open_generations(connection: BaseDatabaseWrapper, items: Sequence[Opening]) -> list[Verdict | None]:
     """Take the key, reserve the money and write generation and first attempts, or nothing at all for an item.
@@ -81,12 +87,21 @@ def open_generations(connection: BaseDatabaseWrapper, items: Sequence[Opening]) 
         INSERT_ATTEMPTS.send(
             connection, [make_attempt_row(item.order, call, item.owner) for item in opened for call in item.calls]
         )
-    refused = [item.order for item in items_free if not verdicts[item.order.id].granted]
+    refused = [item for item in items_free if not verdicts[item.order.id].granted]
+    verdicts |= find_opened(connection, refused)
     shared: dict[tuple[Any, ...], Verdict] = {}
-    if keyed := [order for order in refused if order.idempotency is not None]:
+    if keyed := [item.order for item in refused if item.order.idempotency is not None]:
         free_keys(connection, [order.id for order in keyed])
         shared = {name_twins(order): verdicts[order.id] for order in keyed}
     return [verdicts.get(item.order.id) or shared.get(name_twins(item.order)) for item in items]
+
+
+def find_opened(connection: BaseDatabaseWrapper, items: Sequence[Opening]) -> dict[str, Verdict]:
+    """Written again after a lost connection, an item may be refused for what it holds itself: it is open."""
+    if not items:
+        return {}
+    rows = [{"id": item.order.id, "owner": item.owner} for item in items]
+    return {generation_id: Verdict(Reason.RESERVED) for (generation_id,) in READ_OPENED.run(connection, rows)}
 
 
 def name_twins(order: Order) -> tuple[Any, ...]:
