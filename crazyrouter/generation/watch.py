@@ -8,7 +8,7 @@ import logging
 from collections.abc import Collection
 
 from crazyrouter.generation.models import Generation
-from crazyrouter.generation.snapshot import Reader, Unavailable
+from crazyrouter.generation.snapshot import Reader
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,8 @@ class Watcher:
             asked = list(self._awaited)
             try:
                 running = await self._reader.read(find_running, asked)
-            except Unavailable:
+            except Exception:
+                # Whatever it was: without this task all who wait here would wait in vain.
                 logger.exception("the generations that are waited for could not be read")
                 running = set(asked)
             # Not whoever came while the database was asked: nothing is known of it yet.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from typing import cast
 
 import pytest
+from django.db import ProgrammingError
 
 from crazyrouter.generation import watch
 from crazyrouter.generation.snapshot import Reader
@@ -58,4 +59,25 @@ async def test_all_who_wait_for_the_same_are_told() -> None:
         assert await reader.questions.get() == ["one"]
         reader.running.clear()
         await asyncio.gather(*waiting)
+    await watcher.close()
+
+
+class BrokenReader(SlowReader):
+    """Breaks once, in a way that nobody has foreseen."""
+
+    broken = False
+
+    async def read(self, function: Callable[[Collection[str]], set[str]], ids: list[str]) -> set[str]:
+        if not self.broken:
+            self.broken = True
+            raise ProgrammingError("the last operation did not produce a result")
+        return await super().read(function, ids)
+
+
+async def test_who_waits_is_told_after_a_break() -> None:
+    reader = BrokenReader(set())
+    reader.may_answer.set()
+    watcher = watch.Watcher(cast("Reader", reader))
+    async with asyncio.timeout(5):
+        await watcher.wait("one")
     await watcher.close()
