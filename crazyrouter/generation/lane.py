@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 Operation = Callable[[BaseDatabaseWrapper, Sequence[Any]], Sequence[Any]]
 
 LARGEST_BATCH = 256
-#: After a batch the writer rests as long as that took, up to this. A batch costs nearly the same for one item as for ten,
-#: so under load the next is larger and the process cheaper by a third; a client that is alone is back later than that.
+#: After a batch the writer rests as long as that took, up to this. A batch costs nearly the same for one item as for
+#: ten, so under load the next is larger and the process cheaper by a third; a lone client is back later than that.
 LONGEST_REST_S = 0.01
 #: How long a note may wait for a write to travel with, in seconds.
 NOTE_PATIENCE_S = 0.1
