@@ -76,8 +76,16 @@ class ReadOnlyAdmin(ReadOnlyMixin, ModelAdmin):
     """Nothing on the page counts all rows for decoration."""
 
     paginator = CappedPaginator
+    list_per_page = 50
     show_full_result_count = False
     show_facets = ShowFacets.NEVER
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """The heading counts what a filter or a search found; of everything the foot of the page says the number."""
+        found = super().get_changelist_instance(request)
+        if not found.query and not found.has_active_filters:
+            found.full_result_count = found.result_count
+        return found
 
 
 class TrafficAdmin(ReadOnlyAdmin):

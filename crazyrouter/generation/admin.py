@@ -53,7 +53,6 @@ class GenerationAdmin(TrafficAdmin):
     )
     list_filter_submit = True
     list_select_related = ("account", "model")
-    list_per_page = 50
     ordering = ("-id",)
     search_fields = ("id__exact",)
     search_help_text = f"A generation's id, or a whole key prefix (newest {NEWEST:,} of its account)"
