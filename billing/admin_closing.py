@@ -94,9 +94,10 @@ class ClosedMonthAdmin(ReadOnlyAdmin):
         )
 
     def close_each(self, request: HttpRequest, form: CloseForm) -> bool:
-        """Whether no account was refused. Each refusal is said, of many the first."""
-        refused = 0
+        """Whether something was closed and no account refused. Each refusal is said, of many the first."""
+        asked = refused = 0
         for outcome in close_months(form, closed_by=request.user.get_username()):
+            asked += 1
             if isinstance(outcome, ClosingError):
                 refused += 1
                 if refused <= MOST_SAID:
@@ -108,7 +109,10 @@ class ClosedMonthAdmin(ReadOnlyAdmin):
                 self.message_user(request, f"{outcome.row.account}: {outcome.row.month} was closed before.")
         if refused > MOST_SAID:
             self.message_user(request, f"{refused} accounts were refused in all.", messages.ERROR)
-        return not refused
+        if not asked:
+            month = f"{form.cleaned_data['month']:%Y-%m}"
+            self.message_user(request, f"Nobody had an account in {month}: nothing was closed.", messages.WARNING)
+        return asked > 0 and not refused
 
     @action(description="Download", url_path="download", icon="download", permissions=["view"])
     def download(self, request: HttpRequest, object_id: str) -> HttpResponse:

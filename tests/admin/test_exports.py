@@ -235,6 +235,13 @@ def test_a_month_is_closed_for_the_accounts_that_are_chosen(acme: Account) -> No
     assert len(read_log(row)) == 1
 
 
+def test_a_month_before_every_account_is_said_to_close_nothing(acme: Account) -> None:
+    response = log_in().post(CLOSE, {"month": "2025-12"})
+    assert response.status_code == 200
+    assert "Nobody had an account in 2025-12: nothing was closed." in response.content.decode()
+    assert ClosedMonth.objects.count() == 0
+
+
 def test_a_frozen_statement_is_downloaded_byte_for_byte(acme: Account) -> None:
     client = log_in()
     client.post(CLOSE, {"month": "2026-10"})

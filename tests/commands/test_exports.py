@@ -174,6 +174,11 @@ def test_a_month_is_closed_and_exported_as_it_was(acme: Account, tmp_path: Path)
     assert ",acme,Asia/Shanghai,2026-10," in row.csv
 
 
+def test_a_month_before_every_account_is_said_to_close_nothing(acme: Account) -> None:
+    assert run("close_month", "2025-12") == "nobody had an account in 2025-12: nothing was closed\n"
+    assert ClosedMonth.objects.count() == 0
+
+
 def test_what_cannot_be_closed_is_said_and_the_rest_is_closed(
     acme: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,13 +24,16 @@ class Command(BaseCommand):
         parser.add_argument("--account", help="name of one account; all without it")
 
     def handle(self, *args: Any, month: str, account: str | None, **options: Any) -> None:
-        refused = 0
+        asked = refused = 0
         for outcome in close(month, account):
+            asked += 1
             if isinstance(outcome, ClosingError):
                 refused += 1
                 self.stderr.write(str(outcome))
             else:
                 self.stdout.write(describe(outcome.row, "already closed" if outcome.known else "closed"))
+        if not asked:
+            self.stdout.write(f"nobody had an account in {month}: nothing was closed")
         if refused:
             raise SystemExit(1)
 
