@@ -110,7 +110,7 @@ def check_terms(kind: str, amount_micros: int | None, discount_basis_points: int
     if kind not in wanted:
         raise PriceRefused(f"{kind!r} is no kind of agreement: {', '.join(wanted)} are")
     if (amount_micros is not None, discount_basis_points is not None) != wanted[kind]:
-        raise PriceRefused("a fixed price has an amount, a discount its basis points, the list price neither")
+        raise PriceRefused("a fixed price has an amount, a discount its per cent, the list price neither")
     if amount_micros is not None and amount_micros <= 0:
         raise PriceRefused("a price is above zero")
     if discount_basis_points is not None and not 0 < discount_basis_points < 10_000:

@@ -223,7 +223,7 @@ def test_a_price_is_agreed(
 @pytest.mark.parametrize(
     ("typed", "words"),
     [
-        ({"kind": "fixed"}, "a fixed price has an amount, a discount its basis points, the list price neither"),
+        ({"kind": "fixed"}, "a fixed price has an amount, a discount its per cent, the list price neither"),
         ({"kind": "fixed", "amount": "0"}, "greater than or equal to 0.000001"),
         ({"kind": "fixed", "amount": "0.18", "discount": "5"}, "a fixed price has an amount"),
         ({"kind": "discount", "discount": "0"}, "a discount is between 0.01 % and 99.99 %"),

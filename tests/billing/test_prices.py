@@ -181,7 +181,7 @@ def test_accounts_and_models_are_told_apart(account: Account) -> None:
         ({"reason": "  "}, "a reason is required"),
         ({"reason": "x" * 201}, "at most 200 characters"),
         ({"kind": "gift"}, "'gift' is no kind of agreement: fixed, discount, list are"),
-        ({"kind": "fixed"}, "a fixed price has an amount, a discount its basis points, the list price neither"),
+        ({"kind": "fixed"}, "a fixed price has an amount, a discount its per cent, the list price neither"),
         ({"kind": "list"}, "the list price neither"),
         ({"amount_micros": 5}, "the list price neither"),
         ({"discount_basis_points": None}, "the list price neither"),
