@@ -23,7 +23,7 @@ from models_registry.amounts import format_money
 from models_registry.backoffice import ReadOnlyAdmin, find_object, go_to, show_operation
 
 STATE_COLOURS = {"waiting": "warning", "booked": "success", "rejected": "danger"}
-KIND_COLOURS = {"top_up": "success", "refund": "info", "adjustment": "warning"}
+KIND_COLOURS = {"Top-up": "success", "Refund": "info", "Adjustment": "warning"}
 UNBROKEN = '<span class="whitespace-nowrap">{}</span>'
 
 
@@ -77,7 +77,7 @@ class BookingAdmin(ReadOnlyAdmin):
 
     @display(description="Kind", ordering="kind", label=KIND_COLOURS)
     def kind_badge(self, booking: Booking) -> str:
-        return booking.kind
+        return booking.get_kind_display()
 
     @admin.display(description="Amount", ordering="amount_micros")
     def amount(self, booking: Booking) -> SafeString:

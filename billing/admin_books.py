@@ -22,7 +22,7 @@ from models_registry.long_lists import NEWEST, AccountFilter, AmongNewest, Newes
 
 MONTHS_OFFERED = 24
 STATE_COLOURS = {"open": "info", "settled": "success"}
-KIND_COLOURS = {"top_up": "success", "refund": "info", "adjustment": "warning"}
+KIND_COLOURS = {"Top-up": "success", "Refund": "info", "Adjustment": "warning"}
 
 
 ACCOUNT = "account__id__exact"
@@ -148,7 +148,7 @@ class LedgerEntryAdmin(EntryBookings, TrafficAdmin):
 
     @display(description="Kind", label=KIND_COLOURS)
     def kind_badge(self, entry: LedgerEntry) -> str:
-        return entry.kind
+        return entry.get_kind_display()
 
     @admin.display(description="Amount")
     def amount(self, entry: LedgerEntry) -> str:

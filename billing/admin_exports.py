@@ -98,14 +98,14 @@ class AccountPapers:
 @admin.register(Export)
 class ExportAdmin(ReadOnlyAdmin):
     change_form_before_template = "admin/billing/export/progress.html"
-    list_display = ("created_at", "kind_name", "days", "account", "state_badge", "progress", "size", "requested_by")
+    list_display = ("created_at", "kind_name", "days", "whose", "state_badge", "progress", "size", "requested_by")
     list_filter = ("kind", "state", ("account", AutocompleteSelectFilter))
     list_filter_submit = True
     list_select_related = ("account",)
     actions_detail = ("download",)
     actions_row = ("download",)
     fieldsets = (
-        (None, {"fields": (("kind", "state"), ("first_day", "last_day"), ("account", "with_bom"))}),
+        (None, {"fields": (("kind", "state"), ("first_day", "last_day"), ("whose", "with_bom"))}),
         ("File", {"fields": (("progress", "size"), "hash", "error")}),
         ("When", {"fields": (("requested_by", "created_at"), ("finished_at", "expires_at"))}),
     )
@@ -119,6 +119,10 @@ class ExportAdmin(ReadOnlyAdmin):
     @admin.display(description="Kind", ordering="kind")
     def kind_name(self, export: Export) -> str:
         return export.kind.capitalize()
+
+    @admin.display(description="Account")
+    def whose(self, export: Export) -> str:
+        return "all" if export.account is None else str(export.account)
 
     @admin.display(description="Days", ordering="first_day")
     def days(self, export: Export) -> SafeString:

@@ -82,6 +82,7 @@ class LimitsForm(forms.ModelForm):
         label="Spend limit a month (¥)", required=False, min_value=0, help_text="Months of the account's time zone."
     )
     requests_per_minute = forms.IntegerField(
+        label="Requests per minute",
         required=False,
         min_value=1,
         max_value=1_000_000,
@@ -96,9 +97,15 @@ class LimitsForm(forms.ModelForm):
         widget=UnfoldAdminIntegerFieldWidget,
         help_text="At the same moment.",
     )
-    allowed_models = ModelsField(required=False, help_text="Like qwen-image-plus, qwen-image-max. Empty: every model.")
+    allowed_models = ModelsField(
+        label="Allowed models",
+        required=False,
+        help_text="Like qwen-image-plus, qwen-image-max. Empty: every model.",
+    )
     allowed_networks = NetworksField(
-        required=False, help_text="Like 203.0.113.0/24, 2001:db8::/32, 198.51.100.7. Empty: from anywhere."
+        label="Allowed networks",
+        required=False,
+        help_text="Like 203.0.113.0/24, 2001:db8::/32, 198.51.100.7. Empty: from anywhere.",
     )
 
 

@@ -94,7 +94,7 @@ class LedgerEntry(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.reference}/{self.line}"
+        return f"{self.get_kind_display()} {self.reference}/{self.line}"
 
 
 class UsageDay(models.Model):

@@ -29,7 +29,7 @@ class StoredImageAdmin(TrafficAdmin):
     ordering = ("-id",)
     search_fields = ("name__exact", "generation_id__exact")
     search_help_text = "A file name or a generation's id"
-    fields = ("thumbnail", "name", "generation", "slot", "pixels", "weight", "sha256", "created_at", "expires_at")
+    fields = ("thumbnail", "name", "generation", "slot", "pixels", "weight", "hash", "created_at", "expires_at")
 
     @admin.display(description="Picture")
     def thumbnail(self, image: StoredImage) -> str:
@@ -54,6 +54,10 @@ class StoredImageAdmin(TrafficAdmin):
     @admin.display(description="Bytes")
     def weight(self, image: StoredImage) -> str:
         return filesizeformat(image.bytes)
+
+    @admin.display(description="SHA-256")
+    def hash(self, image: StoredImage) -> str:
+        return image.sha256
 
     @display(description="State", label=COLOURS)
     def state_badge(self, image: StoredImage) -> str:
