@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
+from django.templatetags.static import static
 from django.urls import reverse_lazy
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -286,6 +287,7 @@ UNFOLD = {
     "SITE_HEADER": "Crazyrouter",
     "SITE_SUBHEADER": "Image generation",
     "SITE_SYMBOL": "imagesmode",
+    "STYLES": [lambda request: static("crazyrouter/admin.css")],
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "SHOW_BACK_BUTTON": True,
