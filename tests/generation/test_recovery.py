@@ -440,16 +440,21 @@ async def test_a_finish_that_the_database_refuses_is_written_again(
 
 
 def stand_in_the_way(fault: str) -> None:
-    """Hold the account until the finish, which holds the generation, waits for it; then go on to a quarrel."""
+    """Hold a row until the finish waits for it: the account, which a stricter transaction then refuses to write; or the
+    generation, and go on to the account, which the finish holds."""
+    deadlock = fault.startswith("deadlock")
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             # Of two in a deadlock the one is refused whose patience ends first.
             cursor.execute("SET LOCAL deadlock_timeout = '60s'")
-            cursor.execute("UPDATE billing_account SET note = 'seen'")
+            if deadlock:
+                cursor.execute("SELECT id FROM generation_generation FOR UPDATE")
+            else:
+                cursor.execute("UPDATE billing_account SET note = 'seen'")
             while not is_somebody_waiting(cursor):
                 pass
-            if fault.startswith("deadlock"):
-                cursor.execute("SELECT id FROM generation_generation FOR UPDATE")
+            if deadlock:
+                cursor.execute("UPDATE billing_account SET note = 'seen'")
     finally:
         connection.close()
     assert Account.objects.get().note == "seen"
