@@ -15,10 +15,13 @@ def main() -> None:
     if sys.argv[1:2] == ["bench"]:
         # What it measures has settings of its own; this process needs any that load, on a bare machine, too.
         os.environ.setdefault("DEBUG", "true")
+    import django
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
 
     try:
+        # Without settings Django's own commands go on, and fail at apps that were never loaded.
+        django.setup()
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
         sys.exit(f"{sys.argv[0]}: {error}")

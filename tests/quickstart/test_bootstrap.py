@@ -221,10 +221,11 @@ def test_a_wrong_option_is_refused_before_anything_is_written(tmp_path: Path, ar
     assert not (tmp_path / "data").exists()
 
 
-def test_settings_that_are_missing_are_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["migrate", "check", "makemigrations"])
+def test_settings_that_are_missing_are_one_line(tmp_path: Path, command: str) -> None:
     (tmp_path / ".env").write_text("DEBUG=flase\n")
     environment = {"PATH": os.environ["PATH"], "ENV_FILE": str(tmp_path / ".env")}
-    ended = run_python("manage.py", "migrate", env=environment)
+    ended = run_python("manage.py", command, env=environment)
     assert (ended.stderr, ended.returncode) == (
         "manage.py: DEBUG='flase' is not a boolean: use true or false\n",
         1,
