@@ -288,6 +288,8 @@ UNFOLD = {
     "SITE_SUBHEADER": "Image generation",
     "SITE_SYMBOL": "imagesmode",
     "STYLES": [lambda request: static("crazyrouter/admin.css")],
+    # No icon, said in the page: a browser would ask for /favicon.ico otherwise, and be told 404.
+    "SITE_FAVICONS": [{"rel": "icon", "href": lambda request: "data:,"}],
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "SHOW_BACK_BUTTON": True,
