@@ -77,7 +77,7 @@ class GenerationAdmin(TrafficAdmin):
                 "fields": (
                     ("created_at", "finished_at", "answered_at"),
                     ("duration", "deadline_at"),
-                    ("lease_owner", "lease_expires_at"),
+                    ("lease_owner", "lease_expires_at", "takeovers"),
                 )
             },
         ),
@@ -109,7 +109,8 @@ class GenerationAdmin(TrafficAdmin):
 
     @admin.display(description="Price per image")
     def unit_price(self, generation: Generation) -> str:
-        return f"{format_money(generation.unit_price_micros)} (version {generation.price_id})"
+        agreed = f", agreed price {generation.account_price_id}" if generation.account_price_id else ""
+        return f"{format_money(generation.unit_price_micros)} (version {generation.price_id}{agreed})"
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Generation | None = None, **kwargs: Any

@@ -143,11 +143,18 @@ class Driver:
 
 
 async def gather(steps: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """One step without a task of its own, which is the usual case."""
-    if len(steps) == 1:
-        await steps[0]
-    elif steps:
-        await asyncio.gather(*steps)
+    """One step without a task of its own, which is the usual case. Where one fails, none goes on without a driver."""
+    if len(steps) < 2:
+        for step in steps:
+            await step
+        return
+    tasks = [asyncio.create_task(step) for step in steps]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def choose_next(call: Call, result: CallResult) -> tuple[Route, ...]:
