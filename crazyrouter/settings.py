@@ -238,6 +238,7 @@ APPROVAL_THRESHOLD: str = env.str("APPROVAL_THRESHOLD", default="") or "10000.00
 
 # Times, in seconds unless the name says otherwise
 GENERATION_DEADLINE_S = read_seconds("GENERATION_DEADLINE_S", default=300)
+QUEUE_LIMIT_S = read_seconds("QUEUE_LIMIT_S", default=120)
 LEASE_S = read_seconds("LEASE_S", default=20)
 LEASE_REFRESH_S = read_seconds("LEASE_REFRESH_S", default=5)
 RECOVERY_S = read_seconds("RECOVERY_S", default=5)

@@ -148,6 +148,10 @@ class Adapter(Protocol):
     shape: ClassVar[Shape]
     #: Whether `RemoteImage.revised_prompt` is a faithful rewrite that a customer may read.
     faithful_rewrite: ClassVar[bool]
+    #: What `probe` does, and that it costs nothing; empty where the carrier has no free call, and it is never probed.
+    free_probe: ClassVar[str]
+    #: The carrier's names, in lower case, of models with open weights: never the closed model of a similar name.
+    open_weights: ClassVar[frozenset[str]]
 
     def __init__(
         self, client: Transport, *, credential: str, base_url: str, options: Mapping[str, Any] | None = None
@@ -165,5 +169,13 @@ class Adapter(Protocol):
         ...
 
     async def probe(self) -> None:
-        """Check credential and reachability by a call that is free of charge. Raises ProviderError."""
+        """Check credential and reachability by a call that is free of charge. Raises ProviderError.
+
+        Only asked where `free_probe` says what it is.
+        """
+        ...
+
+    @classmethod
+    def find_unsupported(cls, options: Mapping[str, Any]) -> frozenset[str]:
+        """Fields of a Job that a channel with these options cannot pass on, of those that a customer may leave out."""
         ...

@@ -60,6 +60,11 @@ class Account(Limits):
     sequence = models.BigIntegerField(default=0, editable=False, help_text="Number of the last ledger entry.")
     time_zone = models.CharField(max_length=64, default="Asia/Shanghai")
     closed_until = models.DateTimeField(null=True, blank=True, editable=False, help_text="End of the last closed month")
+    shadow_allowed = models.BooleanField(
+        "shadow copies allowed",
+        default=False,
+        help_text="The account agreed that copies of its requests are sent to carriers on trial.",
+    )
     note = models.TextField(blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from billing.models import Account, AccountPrice, ApiKey
 from models_registry.models import ImageModel, Price
-from providers.models import Channel, Credential, Offer
+from providers.models import Capacity, Channel, Credential, Offer
 
 
 class Generation(models.Model):
@@ -147,6 +147,9 @@ class Attempt(models.Model):
     shape = models.CharField(max_length=5)
     cost_micros = models.BigIntegerField(null=True, blank=True, help_text="What one image costs us here.")
     cost_currency = models.CharField(max_length=3, default="CNY")
+    capacity = models.ForeignKey(
+        Capacity, null=True, blank=True, on_delete=models.SET_NULL, related_name="+", db_index=False
+    )
     state = models.CharField(max_length=10, choices=State.choices, default=State.CREATED)
     task_id = models.CharField(max_length=128, blank=True)
     upstream_id = models.CharField(max_length=128, blank=True)
@@ -154,7 +157,8 @@ class Attempt(models.Model):
     billed = models.CharField(max_length=8, blank=True, help_text="For a failure: whether the upstream charges for it.")
     detail = models.CharField(max_length=300, blank=True, help_text="The carrier's words; never shown to customers.")
     images = models.PositiveSmallIntegerField(default=0, help_text="Pictures that came back and were stored.")
-    routing = models.JSONField(default=dict, help_text="The candidates in order, and which one this is.")
+    routing = models.JSONField(default=dict, help_text="Candidates, exclusions with reasons, the choice, the wait.")
+    comparison = models.JSONField(null=True, blank=True, help_text="For a shadow: how its result compares.")
     created_at = models.DateTimeField(default=timezone.now)
     accepted_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
@@ -162,9 +166,45 @@ class Attempt(models.Model):
     class Meta:
         ordering = ["generation", "number"]
         constraints = [models.UniqueConstraint(fields=["generation", "number"], name="one_attempt_per_number")]
+        # Customers' attempts are not in it, so it costs them nothing.
+        indexes = [models.Index(fields=["created_at"], condition=Q(purpose="shadow"), name="attempt_shadow")]
 
     def __str__(self) -> str:
         return f"{self.generation_id} #{self.number}"
+
+
+class WaitingCall(models.Model):
+    """A call that no upstream has room for yet. It leaves with its grant, or when it is given up."""
+
+    generation = models.ForeignKey(Generation, on_delete=models.CASCADE, related_name="waiting", db_index=False)
+    number = models.PositiveSmallIntegerField()
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+", db_index=False)
+    model = models.ForeignKey(ImageModel, on_delete=models.PROTECT, related_name="+", db_index=False)
+    wants = models.CharField(
+        max_length=300, blank=True, help_text="Ids of the capacities that would do, the first choice first."
+    )
+    since = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["generation", "number"], name="one_waiting_call_per_number")]
+
+    def __str__(self) -> str:
+        return f"{self.generation_id} #{self.number}"
+
+
+class Turn(models.Model):
+    """When an account was last served from the queue of a model: who waits longest for a turn is next."""
+
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+", db_index=False)
+    model = models.ForeignKey(ImageModel, on_delete=models.PROTECT, related_name="+", db_index=False)
+    served_ms = models.BigIntegerField(help_text="Epoch milliseconds.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["account", "model"], name="one_turn_per_account")]
+
+    def __str__(self) -> str:
+        return f"{self.account_id} {self.model_id}"
 
 
 class BooksCheck(models.Model):

@@ -64,6 +64,8 @@ class Carrier:
     kind: ClassVar[str]
     shape: ClassVar[Shape]
     faithful_rewrite: ClassVar[bool] = False
+    free_probe: ClassVar[str] = ""
+    open_weights: ClassVar[frozenset[str]] = frozenset()
     OPTIONS: ClassVar[Mapping[str, Option]] = {}
 
     def __init__(
@@ -77,6 +79,10 @@ class Carrier:
             if name in self.OPTIONS and not self.OPTIONS[name].accepts(value):
                 raise ValueError(f"{self.kind}: {name}: {self.OPTIONS[name].meaning}")
             self._options[name] = value
+
+    @classmethod
+    def find_unsupported(cls, options: Mapping[str, Any]) -> frozenset[str]:
+        return frozenset()
 
     async def _post(self, path: str, body: Mapping[str, Any], *, headers: Mapping[str, str], timeout: float) -> Reply:
         url = self._base_url + path

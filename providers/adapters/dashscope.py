@@ -35,6 +35,7 @@ _PROBE_TIMEOUT_S = 15.0
 class DashScope(Carrier):
     """Base of the two shapes."""
 
+    free_probe = "asks for a task that does not exist"
     OPTIONS: ClassVar[Mapping[str, Option]] = {"workspace": WORKSPACE}
 
     async def probe(self) -> None:

@@ -54,6 +54,7 @@ _BY_STATUS = {
     429: RATE_LIMITED,
     504: TIMEOUT,
 }
+EXTRA_FIELDS = frozenset({"seed", "negative_prompt", "prompt_extend", "watermark"})
 _MAYBE_BILLED = OVERLOADED._replace(billed=Billed.UNKNOWN)
 
 
@@ -65,6 +66,7 @@ class OpenAIImages(Carrier):
 
     kind = "openai_images"
     shape = Shape.SYNC
+    free_probe = "lists the models"
     OPTIONS: ClassVar[Mapping[str, Option]] = {
         "size_separator": Option("x", lambda value: value in ("x", "*"), 'between width and height: "x" or "*"'),
         "response_format": Option(
@@ -83,6 +85,11 @@ class OpenAIImages(Carrier):
     ) -> None:
         super().__init__(client, credential=credential, base_url=base_url, options=options)
         self._base_url = f"{self._base_url.removesuffix('/v1')}/v1"
+
+    @classmethod
+    def find_unsupported(cls, options: Mapping[str, Any]) -> frozenset[str]:
+        """Resellers that refuse what they do not know get none of it; routing goes round them."""
+        return frozenset() if options.get("extra_fields") else EXTRA_FIELDS
 
     async def submit(self, job: Job) -> Done:
         """Order and wait."""
