@@ -17,7 +17,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import F
+from django.db.models import F, Q
 
 from crazyrouter.files.models import StoredImage
 from crazyrouter.files.store import StoredPicture
@@ -26,7 +26,7 @@ from crazyrouter.generation.models import Attempt, Generation, IdempotencyKey
 from crazyrouter.generation.order import Call, CallResult, Failure, Idempotency, Order
 from crazyrouter.sql import read_clock
 from providers.contract import Billed, Code, Pending, Scope
-from providers.models import Credential
+from providers.models import Channel, Credential
 from providers.routing import Route, RoutingTable, order_candidates
 
 #: Even past its horizon a task is asked once more before it is given up.
@@ -57,8 +57,10 @@ def load_expired() -> bool:
 
 
 def load_newest_credential(channel_id: int) -> str | None:
-    """The ciphertext that new calls of the channel use."""
-    return Credential.objects.filter(channel_id=channel_id).order_by("-id").values_list("ciphertext", flat=True).first()
+    """The ciphertext of the newest secret of the channel and of all others on its upstream account: they share keys."""
+    sharing = Channel.objects.filter(account__channels=channel_id)
+    rows = Credential.objects.filter(Q(channel_id=channel_id) | Q(channel__in=sharing)).exclude(ciphertext="")
+    return rows.order_by("-id").values_list("ciphertext", flat=True).first()
 
 
 def load_resumptions(ids: Sequence[str], routes: RoutingTable) -> list[Resumption]:
