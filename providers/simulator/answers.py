@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from providers.simulator.errors import Refusal
+from providers.simulator.errors import CODE_OF_STATUS, Refusal
 from providers.simulator.faults import Fault, Struck
 from providers.simulator.orders import refuse_input
 from providers.simulator.wire import Manner, Reply
@@ -24,18 +24,13 @@ _HTML = (
 async def answer(struck: Struck, produce: Produce, *, envelope: Envelope) -> Reply:
     """The proper answer, or what a fault makes of it. A Refusal from `produce` becomes an error answer."""
     fault = struck.answer
-    if fault and is_refused(fault):
+    if fault and fault.refuses:
         return build_wrong(fault, envelope)
     try:
         proper = await produce()
     except Refusal as refusal:
         return envelope(refusal)
     return spoil(proper, fault, envelope=envelope)
-
-
-def is_refused(fault: Fault) -> bool:
-    """Whether the call ends here, without any work done."""
-    return fault.prevents_work and not fault.get("late", False)
 
 
 def spoil(proper: Reply, fault: Fault | None, *, envelope: Envelope) -> Reply:
@@ -69,10 +64,10 @@ def build_refusal(fault: Fault) -> Refusal:
     """The error that `error`, `throttle`, `moderation_input` and `code200` stand for."""
     if fault.name == "moderation_input":
         return refuse_input()
-    standard = "Throttling.RateQuota" if fault.name == "throttle" else "InternalError"
+    standard = 429 if fault.name == "throttle" else fault.get("status", 500)
     retry_after = fault.get("retry_after", None)
     return Refusal(
-        fault.get("code", standard),
+        fault.get("code", CODE_OF_STATUS.get(standard, "InternalError")),
         fault.get("message", ""),
         status=fault.get("status", None),
         headers={} if retry_after is None else {"retry-after": f"{retry_after:g}"},

@@ -8,7 +8,19 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from providers.simulator import control, dashscope, links, multimodal, queries, reseller, store
+from providers.simulator import (
+    control,
+    dashscope,
+    fal,
+    fal_queue,
+    links,
+    multimodal,
+    queries,
+    relay,
+    reseller,
+    siliconflow,
+    store,
+)
 from providers.simulator.errors import WRONG_URL, Refusal
 from providers.simulator.native import reply_refusal
 from providers.simulator.scenario import Scenario, read_scenario
@@ -16,7 +28,7 @@ from providers.simulator.state import State
 from providers.simulator.wire import Receive, Reply, Request, Scope, Send, read_request, reply_json, send_reply
 
 Serve = Callable[[State, Request], Awaitable[Reply]]
-_TASK = re.compile(r"/api/v1/tasks/([^/]+)(/cancel)?")
+ServeNamed = Callable[..., Awaitable[Reply]]
 
 _EXACT: dict[tuple[str, str], Serve] = {
     ("POST", "/api/v1/services/aigc/text2image/image-synthesis"): dashscope.submit,
@@ -25,7 +37,22 @@ _EXACT: dict[tuple[str, str], Serve] = {
     ("GET", "/api/v1/tasks/"): queries.list_tasks,
     ("POST", "/v1/images/generations"): reseller.generate,
     ("GET", "/v1/models"): reseller.list_models,
+    ("POST", "/relay/v1/images/generations"): relay.generate,
+    ("GET", "/relay/v1/models"): reseller.list_models,
+    ("POST", "/siliconflow/v1/images/generations"): siliconflow.generate,
+    ("GET", "/siliconflow/v1/models"): siliconflow.list_models,
+    ("GET", "/siliconflow/v1/user/info"): siliconflow.tell_user,
 }
+#: What the groups of a path hold goes to the function, in their order.
+_NAMED: tuple[tuple[str, re.Pattern[str], ServeNamed], ...] = (
+    ("GET", re.compile(r"/api/v1/tasks/([^/]+)"), queries.query),
+    ("POST", re.compile(r"/api/v1/tasks/([^/]+)/cancel"), queries.cancel),
+    ("GET", re.compile(r"(?:/relay)?/v1/tasks/([^/]+)"), relay.query),
+    ("GET", re.compile(r"/fal/([^/]+/[^/]+)/requests/([^/]+)/status"), fal_queue.tell_status),
+    ("GET", re.compile(r"/fal/([^/]+/[^/]+)/requests/([^/]+)"), fal_queue.tell_response),
+    ("PUT", re.compile(r"/fal/([^/]+/[^/]+)/requests/([^/]+)/cancel"), fal_queue.cancel),
+    ("POST", re.compile(r"/fal/(.+)"), fal.submit),
+)
 
 
 class Simulator:
@@ -53,16 +80,14 @@ class Simulator:
     async def _route(self, request: Request) -> Reply:
         if request.path.startswith(control.PREFIX):
             return control.serve(self.state, request, control_key=self._control_key)
-        if request.path.startswith(links.PREFIX) and request.method in {"GET", "HEAD"}:
+        if request.path.startswith(links.PREFIXES) and request.method in {"GET", "HEAD"}:
             return await store.serve(self.state, request)
         serve = _EXACT.get((request.method, request.path))
         if serve:
             return await serve(self.state, request)
-        task = _TASK.fullmatch(request.path)
-        if task and (request.method, task[2]) == ("GET", None):
-            return await queries.query(self.state, request, task[1])
-        if task and (request.method, task[2]) == ("POST", "/cancel"):
-            return await queries.cancel(self.state, request, task[1])
+        for method, path, serve_named in _NAMED:
+            if method == request.method and (named := path.fullmatch(request.path)):
+                return await serve_named(self.state, request, *named.groups())
         return _refuse_path(request)
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -89,6 +114,10 @@ def _refuse_path(request: Request) -> Reply:
         return reply_refusal(Refusal("InvalidParameter", WRONG_URL), str(uuid.uuid4()))
     if request.path.startswith("/api/"):
         return reply_refusal(Refusal("NotFound"), str(uuid.uuid4()))
+    if request.path.startswith(fal.PREFIX):
+        return reply_json({"detail": "Not Found"}, status=404)
+    if request.path.startswith("/siliconflow/"):
+        return reply_json("404 page not found", status=404)
     error = {
         "message": f"Invalid URL ({request.method} {request.path})",
         "type": "invalid_request_error",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 from providers.simulator.clock import Clock, print_utc
@@ -15,10 +16,15 @@ KEPT = 100_000
 
 @dataclass(slots=True)
 class Submission:
-    """One order that arrived. `accepted` is None until decided; a refused one keeps why in `code`."""
+    """One order that arrived. `accepted` is None until decided; a refused one keeps why in `code`.
 
+    `at` is by the simulator's clock, which a test may move; `received_at` is by the machine's.
+    """
+
+    number: int
     id: int
     at: float
+    received_at: float
     endpoint: str
     request_id: str
     key_last4: str
@@ -37,6 +43,7 @@ class Submission:
             "kind": "submission",
             **{name: getattr(self, name) for name in self.__slots__},
             "at": print_utc(self.at),
+            "received_at": print_utc(self.received_at),
         }
 
 
@@ -44,6 +51,7 @@ class Submission:
 class Charge:
     """One picture that counts."""
 
+    number: int
     submission: Submission
     at: float
     index: int
@@ -53,6 +61,7 @@ class Charge:
         order = self.submission
         return {
             "kind": "image",
+            "number": self.number,
             "at": print_utc(self.at),
             "submission": order.id,
             "index": self.index,
@@ -68,7 +77,7 @@ def print_fen(fen: int) -> str:
 
 
 class Bill:
-    """The upstream's own book. Amounts are whole fen; CNY."""
+    """The upstream's own book. Amounts are whole fen; CNY. Entries are numbered without a gap since it was opened."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -76,14 +85,25 @@ class Bill:
         self.reset()
 
     def reset(self) -> None:
+        self._since = time.time()
+        self._numbers = count(1)
         self._entries: deque[Submission | Charge] = deque(maxlen=KEPT)
         self._totals: Counter[str] = Counter()
         self._by_model: Counter[str] = Counter()
         self._by_account: Counter[str] = Counter()
 
     def open(self, *, endpoint: str, request_id: str, key: str) -> Submission:
-        entry = Submission(next(self._ids), self._clock.now(), endpoint, request_id, key_last4=key[-4:])
+        entry = Submission(
+            number=next(self._numbers),
+            id=next(self._ids),
+            at=self._clock.now(),
+            received_at=time.time(),
+            endpoint=endpoint,
+            request_id=request_id,
+            key_last4=key[-4:],
+        )
         self._entries.append(entry)
+        self._totals["entries"] += 1
         self._totals["submissions"] += 1
         return entry
 
@@ -98,17 +118,30 @@ class Bill:
 
     def charge(self, entry: Submission, *, images: int, price_fen: int, at: float) -> None:
         for index in range(images):
-            self._entries.append(Charge(entry, at, index, price_fen))
+            self._entries.append(Charge(next(self._numbers), entry, at, index, price_fen))
+        self._totals["entries"] += images
         self._totals["images"] += images
         self._totals["fen"] += images * price_fen
         self._by_model[entry.model] += images
         self._by_account[entry.account] += images
 
-    def describe(self, *, with_entries: bool = True) -> dict[str, Any]:
+    def describe(self, *, after: int = 0, limit: int = KEPT) -> dict[str, Any]:
+        """Totals of everything, and those entries that are kept and numbered above `after`, at most `limit`."""
         totals = {name: self._totals[name] for name in ("submissions", "accepted", "refused", "images")}
         return {
+            "since": print_utc(self._since),
             "totals": {**totals, "cost": print_fen(self._totals["fen"]), "currency": "CNY"},
             "images_by_model": dict(self._by_model),
             "images_by_account": dict(self._by_account),
-            "entries": [entry.describe() for entry in self._entries] if with_entries else [],
+            "kept": {
+                "most": KEPT,
+                "entries": len(self._entries),
+                "forgotten": self._totals["entries"] - len(self._entries),
+            },
+            "entries": [entry.describe() for entry in self._list(after, limit)],
         }
+
+    def _list(self, after: int, limit: int) -> list[Submission | Charge]:
+        first = self._entries[0].number if self._entries else 1
+        start = max(0, after + 1 - first)
+        return list(islice(self._entries, start, start + limit))

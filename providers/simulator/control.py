@@ -1,4 +1,13 @@
-"""/_sim: read the bill, change what goes wrong, and move the clock while the simulator runs."""
+"""/_sim: read the bill, change what goes wrong, and move the clock while the simulator runs.
+
+GET|DELETE       bill        totals and entries, what was throttled, how densely was asked; a new one
+GET|POST         scenario    limits, latency, accounts, … in force; entries that are named replace the old ones
+GET|POST|DELETE  rules       faults, for ever or so many times, for all or whom they match
+GET|POST|DELETE  outages     {"match": {"account": "acme"}}: refused everything until DELETE outages?account=acme
+POST             clock       {"advance_s": n}
+POST             reset       forget everything but the scenario
+GET              healthz
+"""
 
 from __future__ import annotations
 
@@ -9,6 +18,7 @@ from typing import Any
 import orjson
 
 from providers.simulator import tasks
+from providers.simulator.bill import KEPT
 from providers.simulator.errors import ScenarioError
 from providers.simulator.rules import read_rule
 from providers.simulator.scenario import read_scenario
@@ -20,7 +30,8 @@ PREFIX = "/_sim/"
 
 def serve(state: State, request: Request, *, control_key: str) -> Reply:
     """Open when no key is set."""
-    if control_key and not hmac.compare_digest(request.key.encode(), control_key.encode()):
+    shown = request.key if request.scheme == "bearer" else ""
+    if control_key and not hmac.compare_digest(shown.encode(), control_key.encode()):
         return reply_json({"error": "the control key is needed: Authorization: Bearer …"}, status=401)
     command = _COMMANDS.get((request.method, request.path.removeprefix(PREFIX)))
     if command is None:
@@ -37,15 +48,25 @@ def _tell_health(state: State, request: Request) -> Reply:
 
 
 def _tell_bill(state: State, request: Request) -> Reply:
-    """`?entries=0` for the totals alone."""
+    """`?entries=0` for the totals alone; `?after=N&limit=M` for the next M entries numbered above N."""
     tasks.settle_all(state)
-    return reply_json(state.bill.describe(with_entries=request.query.get("entries") != "0"))
+    query = request.query
+    limit = 0 if query.get("entries") == "0" else _read_number(query, "limit", KEPT)
+    bill = state.bill.describe(after=_read_number(query, "after", 0), limit=limit)
+    return reply_json({**bill, **state.traffic.describe()})
+
+
+def _read_number(query: dict[str, str], name: str, default: int) -> int:
+    text = query.get(name, str(default))
+    if not text.isdigit():
+        raise ScenarioError(f"{name}={text!r} is not a whole number")
+    return int(text)
 
 
 def _reset_bill(state: State, request: Request) -> Reply:
     """What was due until now goes with the old bill."""
     tasks.settle_all(state)
-    state.bill.reset()
+    state.reset_bill()
     return reply_json({"status": "ok"})
 
 
@@ -65,14 +86,40 @@ def _change_scenario(state: State, request: Request) -> Reply:
     return reply_json(state.scenario.raw)
 
 
+def _list_rules(state: State, request: Request) -> Reply:
+    return reply_json({"rules": [rule.describe() for rule in state.scenario.rules]})
+
+
 def _add_rule(state: State, request: Request) -> Reply:
-    state.scenario.rules.append(read_rule(orjson.loads(request.body)))
-    return reply_json({"rules": len(state.scenario.rules)}, status=201)
+    rule = read_rule(orjson.loads(request.body))
+    state.scenario.rules.append(rule)
+    return reply_json({"id": rule.id, "rules": len(state.scenario.rules)}, status=201)
 
 
 def _clear_rules(state: State, request: Request) -> Reply:
-    state.scenario.rules.clear()
-    return reply_json({"rules": 0})
+    """All of them, or the one of `?id=`."""
+    number = request.query.get("id")
+    state.scenario.rules[:] = [rule for rule in state.scenario.rules if number not in {None, str(rule.id)}]
+    return reply_json({"rules": len(state.scenario.rules)})
+
+
+def _list_outages(state: State, request: Request) -> Reply:
+    return reply_json({"outages": state.outages.describe(now=state.clock.now())})
+
+
+def _begin_outage(state: State, request: Request) -> Reply:
+    """Whoever matches is refused everything, from now until it is ended, or for so many seconds."""
+    outage = state.outages.begin(orjson.loads(request.body or b"{}"), now=state.clock.now())
+    return reply_json(outage.describe(), status=201)
+
+
+def _end_outages(state: State, request: Request) -> Reply:
+    """All of them, or those of `?id=`, `?account=` or `?key=`: they recover."""
+    query = request.query
+    known = {"id": "number", "account": "account", "key": "key"}
+    if unknown := sorted(set(query) - set(known)):
+        raise ScenarioError(f"outages are ended by {', '.join(known)}, not by {', '.join(unknown)}")
+    return reply_json({"ended": state.outages.end(**{known[name]: text for name, text in query.items()})})
 
 
 def _advance_clock(state: State, request: Request) -> Reply:
@@ -96,8 +143,12 @@ _COMMANDS: dict[tuple[str, str], Callable[[State, Request], Reply]] = {
     ("DELETE", "bill"): _reset_bill,
     ("GET", "scenario"): _tell_scenario,
     ("POST", "scenario"): _change_scenario,
+    ("GET", "rules"): _list_rules,
     ("POST", "rules"): _add_rule,
     ("DELETE", "rules"): _clear_rules,
+    ("GET", "outages"): _list_outages,
+    ("POST", "outages"): _begin_outage,
+    ("DELETE", "outages"): _end_outages,
     ("POST", "clock"): _advance_clock,
     ("POST", "reset"): _reset,
 }

@@ -74,6 +74,36 @@ KNOWN: dict[str, tuple[int, str]] = {
     "GatewayTimeout": (504, "The gateway timed out."),
 }
 
+#: Other spellings that the vendor uses for the same (snake_case in its compatible mode, and older names).
+ALIASES: dict[str, str] = {
+    "invalid_parameter_error": "InvalidParameter",
+    "data_inspection_failed": "DataInspectionFailed",
+    "invalid_api_key": "InvalidApiKey",
+    "model_not_found": "ModelNotFound",
+    "LimitRequests": "Throttling.RateQuota",
+    "limit_requests": "Throttling.RateQuota",
+    "limit_burst_rate": "Throttling.BurstRate",
+    "insufficient_quota": "Throttling.AllocationQuota",
+    "internal_error": "InternalError",
+}
+#: What a status alone stands for, where a fault names no code.
+CODE_OF_STATUS: dict[int, str] = {
+    400: "InvalidParameter",
+    401: "InvalidApiKey",
+    403: "AccessDenied",
+    404: "NotFound",
+    408: "RequestTimeOut",
+    409: "Conflict",
+    413: "BadRequest.TooLarge",
+    429: "Throttling.RateQuota",
+    503: "ServiceUnavailable",
+    504: "GatewayTimeout",
+}
+#: Codes of moderation, whatever a carrier makes of them.
+MODERATION = frozenset({"DataInspectionFailed", "IPInfringementSuspect", "CustomRoleBlocked", "FaqRuleBlocked"})
+#: Codes that say that our account there must be paid for.
+ARREARS = frozenset({"Arrearage", "CommodityNotPurchased", "PrepaidBillOverdue", "PostpaidBillOverdue"})
+
 
 class SimulatorError(Exception):
     """Everything that this package raises on purpose."""
@@ -89,7 +119,7 @@ class Refusal(SimulatorError):
     def __init__(
         self, code: str, message: str = "", *, status: int | None = None, headers: Mapping[str, str] | None = None
     ) -> None:
-        known_status, known_message = KNOWN.get(code, (400, code))
+        known_status, known_message = KNOWN.get(ALIASES.get(code, code), (400, code))
         super().__init__(message or known_message)
         self.code = code
         self.message = message or known_message

@@ -1,25 +1,33 @@
 """Everything that can be made to go wrong, and where it is asked for.
 
-A fault is `{"name": …, option: …}`. It comes from a rule of the scenario, from the header
+A fault is `{"name": …, option: …}`. It comes from a rule of the scenario (which may match the key or the account, so
+that one channel of several is bad), from a control URL while the simulator runs, from the header
 `X-Sim-Fault: {"name": "error", "status": 503}` (an object or a list of them), or from the prompt:
-`a cat [[sim: failed code=InternalError.Algo]]`. Header and prompt concern that order and all that
-follows from it: its task, its pictures.
+`a cat [[sim: failed code=InternalError.Algo]]`. Header and prompt concern that order and all that follows from it: its
+task, its pictures.
 
-Answers (at the order; `at=poll|image|cancel|list` moves them there):
-    error status= code= message= retry_after=   an error answer of the protocol
+Answers (at the order; `at=poll|result|image|cancel|list` moves them there; result is where a queue hands out what it
+made):
+    error status= code= message= retry_after=   an error answer of the protocol; code and status each imply the other
     throttle code= retry_after=                 429
     moderation_input late=true                  the prompt is refused; late: as a FAILED task
     html status= | empty status= | code200 code= message= | hang | reset
     truncated how=json|body                     half of the JSON, or a connection that closes half way
     drip seconds=                               the answer in small pieces
-    `billed=true` on any of them: the work is done and charged, and then the answer goes wrong.
+    `billed=true` on any of them: the work is done and charged, and then the answer goes wrong. Without it nothing was
+    accepted; truncated and drip always come after the work.
 Outcomes: latency seconds= | failed code= message= | moderation_output | partial ok= of= code= message= |
-    never_ends status= | no_results | no_data | image_count count= | image_url url= | task_object
+    never_ends status= | no_results | no_data | image_count count= | image_url url= | image_expires seconds= |
+    image_flagged (fal says so of each picture) | task_object (resellers)
     (`billed=true` on no_results, no_data: pictures were made and are charged)
 Polls: status value=
 Pictures: image_broken how=truncated|crc|html|empty | image_oversized bytes= chunked= |
     image_size width= height= | image_format format=jpeg|webp|gif | image_redirect location=
 Short forms: image_error, image_slow, poll_error, poll_throttle.
+
+There are no callbacks. DashScope has none for a request: its EventBridge is set up in a console for a whole account,
+and nothing here receives events, so one that is delivered twice would strike nothing. A task that has ended may be
+asked for again, and says the same.
 """
 
 from __future__ import annotations
@@ -33,14 +41,19 @@ from providers.simulator.errors import ScenarioError
 
 
 class Endpoint(StrEnum):
-    """What was called, in the words of a rule's `match`."""
+    """What was called, in the words of a rule's `match`: who takes orders first, then what is asked afterwards."""
 
     ASYNC = "async"
     SYNC = "sync"
     RESELLER = "reseller"
+    RELAY = "relay"
+    FAL = "fal"
+    SILICONFLOW = "siliconflow"
     TASKS = "tasks"
+    RESULT = "result"
     CANCEL = "cancel"
     LIST = "list"
+    MODELS = "models"
     IMAGE = "image"
 
 
@@ -49,6 +62,7 @@ class Stage(StrEnum):
 
     SUBMIT = "submit"
     POLL = "poll"
+    RESULT = "result"
     CANCEL = "cancel"
     LIST = "list"
     IMAGE = "image"
@@ -58,9 +72,14 @@ STAGE_OF: dict[Endpoint, Stage] = {
     Endpoint.ASYNC: Stage.SUBMIT,
     Endpoint.SYNC: Stage.SUBMIT,
     Endpoint.RESELLER: Stage.SUBMIT,
+    Endpoint.RELAY: Stage.SUBMIT,
+    Endpoint.FAL: Stage.SUBMIT,
+    Endpoint.SILICONFLOW: Stage.SUBMIT,
     Endpoint.TASKS: Stage.POLL,
+    Endpoint.RESULT: Stage.RESULT,
     Endpoint.CANCEL: Stage.CANCEL,
     Endpoint.LIST: Stage.LIST,
+    Endpoint.MODELS: Stage.LIST,
     Endpoint.IMAGE: Stage.IMAGE,
 }
 
@@ -86,6 +105,8 @@ _OUTCOMES: dict[str, tuple[str, ...]] = {
     "no_data": ("billed",),
     "image_count": ("count",),
     "image_url": ("url",),
+    "image_expires": ("seconds",),
+    "image_flagged": (),
     "task_object": (),
 }
 _POLLS: dict[str, tuple[str, ...]] = {"status": ("value",)}
@@ -108,6 +129,8 @@ _SHORT: dict[str, tuple[str, Stage]] = {
     "poll_error": ("error", Stage.POLL),
     "poll_throttle": ("throttle", Stage.POLL),
 }
+#: All that a fault may be called.
+NAMES = frozenset({*_OPTIONS, *_SHORT})
 
 
 def _read_flag(value: Any) -> bool:
@@ -142,9 +165,10 @@ class Fault:
         return self.name in _ANSWERS
 
     @property
-    def prevents_work(self) -> bool:
-        """Whether the call goes wrong before anything was accepted."""
-        return not self.options.get("billed", False) and self.name not in {"truncated", "drip"}
+    def refuses(self) -> bool:
+        """Whether a call that it meets ends there: nothing was accepted, no work is done."""
+        works_first = self.options.get("billed", False) or self.options.get("late", False)
+        return self.is_answer and not works_first and self.name not in {"truncated", "drip"}
 
     def get(self, option: str, default: Any) -> Any:
         return self.options.get(option, default)
@@ -156,7 +180,7 @@ def read_fault(raw: Any) -> Fault:
         raise ScenarioError('a fault is an object with a "name"')
     name, stage = _SHORT.get(raw["name"], (raw["name"], None))
     if name not in _OPTIONS:
-        raise ScenarioError(f"unknown fault {name!r}; there are {', '.join(sorted({*_OPTIONS, *_SHORT}))}")
+        raise ScenarioError(f"unknown fault {name!r}; there are {', '.join(sorted(NAMES))}")
     options = {key: value for key, value in raw.items() if key != "name"}
     unknown = sorted(set(options) - set(_OPTIONS[name]))
     if unknown:

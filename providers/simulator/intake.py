@@ -25,10 +25,11 @@ class Door:
     """How one protocol takes orders: each part of it may raise Refusal."""
 
     endpoint: Endpoint
-    authenticate: Callable[[State, str], str]
+    authenticate: Callable[[State, Request], str]
     read: Callable[[State, Request, Body], Order]
     fulfil: Callable[[State, Order], Awaitable[Reply]]
     envelope: Callable[[Refusal, str], Reply]
+    name_model: Callable[[Request, Body], str] = lambda _, body: str(body.get("model") or "")
 
 
 async def take(state: State, request: Request, door: Door) -> Reply:
@@ -40,17 +41,17 @@ async def take(state: State, request: Request, door: Door) -> Reply:
         return door.envelope(refusal, request_id)
 
     try:
-        entry.account = door.authenticate(state, request.key)
-        order = door.read(state, request, read_body(request))
+        entry.account = door.authenticate(state, request)
+        body = read_body(request)
+        entry.model = door.name_model(request, body)
+        order = door.read(state, request, body)
         order.entry, order.account, order.request_id = entry, entry.account, request_id
         _strike(state, request, order, door.endpoint)
         _note(order)
         fault = order.struck.answer
-        if fault and answers.is_refused(fault):
+        if fault and fault.refuses:
             return _refuse(state, order, fault, envelope)
-        state.limiter.admit_submit(
-            state.scenario.limits, account=entry.account, model=order.model.name, now=state.clock.now()
-        )
+        state.admit_submit(account=entry.account, model=order.model.name)
         proper = await door.fulfil(state, order)
     except Refusal as refusal:
         state.bill.refuse(entry, status=refusal.status, code=refusal.code)
@@ -78,7 +79,7 @@ def _note(order: Order) -> None:
 
 
 def _strike(state: State, request: Request, order: Order, endpoint: Endpoint) -> None:
-    order.facts = Facts(endpoint, endpoint, order.model_name, order.prompt, request.key)
+    order.facts = Facts(endpoint, endpoint, order.model_name, order.prompt, request.key, order.account)
     order.directives = read_directives(header=request.headers.get(HEADER, ""), prompt=order.prompt)
     order.struck = state.strike(order.facts, order.directives)
 

@@ -16,7 +16,7 @@ class Limiter:
 
     def admit_submit(self, limits: Limits, *, account: str, model: str, now: float) -> None:
         """Raises Refusal. The limit is per account and model, over all keys of the account."""
-        rate = limits.submits.get(model)
+        rate = limits.find_rate(model)
         if rate is not None:
             self._admit((account, f"submit {model}"), count=rate[0], seconds=rate[1], now=now)
 

@@ -20,6 +20,9 @@ from providers.simulator.pictures import Drawing
 from providers.simulator.rules import Facts, Rule
 
 PREFIX = "/oss/dashscope-result-sim/"
+FAL_PREFIX = "/fal/files/sim/"
+SILICONFLOW_PREFIX = "/siliconflow/outputs/"
+PREFIXES = (PREFIX, FAL_PREFIX, SILICONFLOW_PREFIX)
 ACCESS_KEY_ID = "LTAI5tSimulatorOnly"
 #: Pictures that can still be fetched; the oldest go first. A picture is a few hundred bytes until it is drawn.
 KEPT = 20_000
@@ -58,8 +61,10 @@ class Shelf:
     def clear(self) -> None:
         self._pictures.clear()
 
-    def put(self, drawing: Drawing, *, facts: Facts, directives: list[Rule], expires: float) -> Picture:
-        path, query = self._sign_telling(f"{PREFIX}{drawing.name}-{drawing.index + 1}", expires=int(expires))
+    def put(
+        self, drawing: Drawing, *, facts: Facts, directives: list[Rule], expires: float, prefix: str = PREFIX
+    ) -> Picture:
+        path, query = self._sign_telling(f"{prefix}{drawing.name}-{drawing.index + 1}", expires=int(expires))
         picture = Picture(path, f"{self._base_url}{path}?{query}", drawing, facts, directives)
         self._pictures[path] = picture
         if len(self._pictures) > KEPT:

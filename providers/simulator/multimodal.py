@@ -23,7 +23,7 @@ async def generate(state: State, request: Request) -> Reply:
     return await take(state, request, _DOOR)
 
 
-async def work(state: State, order: Order, endpoint: Endpoint) -> list[Picture | Flaw]:
+async def work(state: State, order: Order) -> list[Picture | Flaw]:
     """Wait for as long as the pictures take, then make and charge them. Raises Refusal when nothing came of it.
 
     The work goes on when the client leaves: what is done is charged.
@@ -31,7 +31,7 @@ async def work(state: State, order: Order, endpoint: Endpoint) -> list[Picture |
     if order.struck.get("never_ends"):
         await asyncio.sleep(SERVER_LIMIT_S)
         raise Refusal("RequestTimeOut")
-    await asyncio.sleep(get_latency(state, order, endpoint))
+    await asyncio.sleep(get_latency(state, order))
     failure = find_failure(order)
     if failure:
         raise failure
@@ -72,7 +72,7 @@ def _read_prompt(given: Body) -> str:
 
 
 async def _fulfil(state: State, order: Order) -> Reply:
-    items = await work(state, order, Endpoint.SYNC)
+    items = await work(state, order)
     wanted = order.parameters
     body = {
         "request_id": order.request_id,

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 from providers.simulator.bill import Submission
 from providers.simulator.catalogue import ModelFacts, Parameters
+from providers.simulator.clock import DAY_S
 from providers.simulator.errors import INPUT_REFUSED, OUTPUT_REFUSED, Refusal
-from providers.simulator.faults import Endpoint, Fault, Struck
-from providers.simulator.links import Picture
+from providers.simulator.faults import Fault, Struck
+from providers.simulator.links import PREFIX, Picture
 from providers.simulator.pictures import Drawing
 from providers.simulator.rules import Facts, Rule
 from providers.simulator.state import State
@@ -16,7 +17,10 @@ from providers.simulator.state import State
 
 @dataclass(slots=True)
 class Order:
-    """One call's worth of pictures. `late` is what will be found wrong with it only after it was accepted."""
+    """One call's worth of pictures. `late` is what will be found wrong with it only after it was accepted.
+
+    `link_life_s` is how long this carrier's links live, unless the scenario or a fault says otherwise.
+    """
 
     model_name: str
     model: ModelFacts
@@ -25,6 +29,9 @@ class Order:
     negative_prompt: str = ""
     late: Refusal | None = None
     wants_b64: bool = False
+    file_format: str = "png"
+    link_life_s: float = DAY_S
+    link_prefix: str = PREFIX
     account: str = ""
     request_id: str = ""
     facts: Facts | None = None
@@ -64,10 +71,20 @@ def find_failure(order: Order) -> Refusal | None:
     return order.late
 
 
-def get_latency(state: State, order: Order, endpoint: Endpoint) -> float:
+def get_latency(state: State, order: Order) -> float:
     """Seconds from the order to its pictures."""
     other = order.struck.get("latency")
-    return other.get("seconds", 0.0) if other else state.scenario.get_latency(order.model.name, endpoint)
+    facts, _ = order.placed
+    return other.get("seconds", 0.0) if other else state.scenario.get_latency(order.model.name, facts.endpoint)
+
+
+def get_link_life(state: State, order: Order) -> float:
+    """Seconds from a picture to the end of its link."""
+    expires = order.struck.get("image_expires")
+    if expires:
+        life: float = expires.get("seconds", 0.0)
+        return life
+    return order.link_life_s if state.scenario.link_life_s is None else state.scenario.link_life_s
 
 
 def refuse_input() -> Refusal:
@@ -90,7 +107,8 @@ def produce(state: State, order: Order, *, name: str, at: float) -> list[Picture
             _describe(order, name=name, index=index),
             facts=facts,
             directives=order.directives,
-            expires=at + state.scenario.link_life_s,
+            expires=at + get_link_life(state, order),
+            prefix=order.link_prefix,
         )
         for index in range(good)
     ]

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from providers.simulator import tasks
-from providers.simulator.answers import answer
 from providers.simulator.clock import DAY_S, read_compact
+from providers.simulator.enquiries import Desk, enquire
 from providers.simulator.errors import Refusal
-from providers.simulator.faults import STAGE_OF, Endpoint, Struck
+from providers.simulator.faults import Endpoint, Struck
 from providers.simulator.native import reply_native, reply_refusal
-from providers.simulator.rules import HEADER, Facts, read_directives
 from providers.simulator.state import State
 from providers.simulator.tasks import Task
 from providers.simulator.wire import Reply, Request
 
-#: (account, what strikes the call, request id) -> the proper answer; may raise Refusal.
-Part = Callable[[str, Struck, str], Awaitable[Reply]]
+_ORIGINS = frozenset({Endpoint.ASYNC})
+_DESK = Desk(State.authenticate, reply_refusal, _ORIGINS)
 _REGION = "cn-beijing"
 
 
@@ -26,7 +23,7 @@ async def query(state: State, request: Request, task_id: str) -> Reply:
     """HTTP 200 even for a task that nobody knows: its status is UNKNOWN."""
 
     async def tell(account: str, struck: Struck, request_id: str) -> Reply:
-        task = tasks.find(state, task_id, account=account)
+        task = tasks.find(state, task_id, account=account, origins=_ORIGINS)
         if task is None:
             body: dict[str, Any] = {"output": {"task_id": task_id, "task_status": "UNKNOWN"}}
         else:
@@ -34,54 +31,34 @@ async def query(state: State, request: Request, task_id: str) -> Reply:
             body = tasks.describe(task, now=state.clock.now(), status=named.get("value", "SUSPENDED") if named else "")
         return reply_native({"request_id": request_id, **body}, request_id)
 
-    return await _serve(state, request, Endpoint.TASKS, tell, task_id=task_id)
+    return await enquire(state, request, _DESK, Endpoint.TASKS, tell, task_id=task_id)
 
 
 async def cancel(state: State, request: Request, task_id: str) -> Reply:
     """Only a PENDING task can be cancelled."""
 
     async def withdraw(account: str, struck: Struck, request_id: str) -> Reply:
-        task, now = tasks.find(state, task_id, account=account), state.clock.now()
+        task, now = tasks.find(state, task_id, account=account, origins=_ORIGINS), state.clock.now()
         if task is None or task.get_status(now) != "PENDING":
             raise Refusal("UnsupportedOperation")
         task.canceled = now
         return reply_native({"request_id": request_id}, request_id)
 
-    return await _serve(state, request, Endpoint.CANCEL, withdraw, task_id=task_id)
+    return await enquire(state, request, _DESK, Endpoint.CANCEL, withdraw, task_id=task_id)
 
 
 async def list_tasks(state: State, request: Request) -> Reply:
     """The account's tasks of at most 24 hours, newest first."""
 
     async def tell(account: str, struck: Struck, request_id: str) -> Reply:
-        own = [task for task in reversed(state.tasks.values()) if task.order.account == account]
+        own = [
+            task
+            for task in reversed(state.tasks.values())
+            if task.order.account == account and task.order.placed[0].origin in _ORIGINS
+        ]
         return reply_native({"request_id": request_id, **_page(state, own, request.query)}, request_id)
 
-    return await _serve(state, request, Endpoint.LIST, tell)
-
-
-async def _serve(state: State, request: Request, endpoint: Endpoint, part: Part, *, task_id: str = "") -> Reply:
-    request_id = str(uuid.uuid4())
-
-    def envelope(refusal: Refusal) -> Reply:
-        return reply_refusal(refusal, request_id)
-
-    try:
-        account = state.authenticate(request.key)
-        state.limiter.admit_query(state.scenario.limits, account=account, what=endpoint, now=state.clock.now())
-        struck = _strike(state, request, endpoint, state.tasks.get(task_id))
-    except Refusal as refusal:
-        return envelope(refusal)
-    return await answer(struck, lambda: part(account, struck, request_id), envelope=envelope)
-
-
-def _strike(state: State, request: Request, endpoint: Endpoint, task: Task | None) -> Struck:
-    own = read_directives(header=request.headers.get(HEADER, ""), stage=STAGE_OF[endpoint])
-    if task is None:
-        return state.strike(Facts(endpoint, key=request.key), own)
-    order = task.order
-    facts = Facts(endpoint, order.placed[0].origin, order.model_name, order.prompt, request.key)
-    return state.strike(facts, [*own, *order.directives])
+    return await enquire(state, request, _DESK, Endpoint.LIST, tell)
 
 
 def _page(state: State, own: list[Task], query: dict[str, str]) -> dict[str, Any]:

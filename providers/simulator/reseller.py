@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import uuid
 from dataclasses import replace
 from typing import Any
 
 from providers.simulator.catalogue import MODELS, find_model, read_parameters
+from providers.simulator.enquiries import Desk, enquire
 from providers.simulator.errors import KNOWN, Refusal
-from providers.simulator.faults import Endpoint
+from providers.simulator.faults import Endpoint, Struck
 from providers.simulator.intake import Body, Door, take
 from providers.simulator.links import Picture
 from providers.simulator.multimodal import work
@@ -18,6 +18,7 @@ from providers.simulator.orders import Order, get_link
 from providers.simulator.rules import Facts
 from providers.simulator.scenario import OPEN_PREFIX
 from providers.simulator.state import State
+from providers.simulator.task_objects import take_task
 from providers.simulator.tasks import rewrite
 from providers.simulator.wire import Reply, Request, reply_json
 
@@ -29,16 +30,16 @@ async def generate(state: State, request: Request) -> Reply:
 
 
 async def list_models(state: State, request: Request) -> Reply:
-    try:
-        authenticate(state, request.key)
-    except Refusal as refusal:
-        return reply_refusal(refusal, str(uuid.uuid4()))
-    models = [{"id": name, "object": "model", "created": _CREATED, "owned_by": "custom"} for name in MODELS]
-    return reply_json({"object": "list", "data": models, "success": True})
+    async def tell(account: str, struck: Struck, request_id: str) -> Reply:
+        models = [{"id": name, "object": "model", "created": _CREATED, "owned_by": "custom"} for name in MODELS]
+        return reply_json({"object": "list", "data": models, "success": True})
+
+    return await enquire(state, request, Desk(authenticate, reply_refusal), Endpoint.MODELS, tell)
 
 
-def authenticate(state: State, key: str) -> str:
+def authenticate(state: State, request: Request) -> str:
     """A reseller's keys are its own: those of a scenario's DashScope accounts do not open it. Raises Refusal."""
+    key = request.key if request.scheme == "bearer" else ""
     if key in state.scenario.reseller.keys:
         return f"reseller-{key[-4:]}"
     account = state.scenario.find_account(key) if key.startswith(OPEN_PREFIX) else None
@@ -59,7 +60,7 @@ def reply_refusal(refusal: Refusal, request_id: str) -> Reply:
     return reply_json({"error": error}, status=refusal.status, headers=headers)
 
 
-def _read(state: State, request: Request, body: Body) -> Order:
+def read_order(state: State, request: Request, body: Body) -> Order:
     name, prompt = body.get("model"), body.get("prompt")
     if not isinstance(name, str) or name not in MODELS:
         raise Refusal(
@@ -99,25 +100,28 @@ def _read_format(raw: Any) -> bool:
 
 
 async def _fulfil(state: State, order: Order) -> Reply:
-    items = await work(state, order, Endpoint.RESELLER)
-    now = int(state.clock.now())
-    headers = {"x-oneapi-request-id": order.request_id}
     if order.struck.get("task_object"):
-        return reply_json({"id": f"task_{order.request_id}", "status": "submitted", "created": now}, headers=headers)
-    body: dict[str, Any] = {"created": now}
+        return take_task(state, order)
+    items = await work(state, order)
+    body: dict[str, Any] = {"created": int(state.clock.now())}
     if not order.struck.get("no_data"):
         body["data"] = [await _describe(state, order, item) for item in items if isinstance(item, Picture)]
-    return reply_json(body, headers=headers)
+    return reply_json(body, headers={"x-oneapi-request-id": order.request_id})
 
 
 async def _describe(state: State, order: Order, picture: Picture) -> dict[str, str]:
     shown = {"revised_prompt": rewrite(order.prompt)} if state.scenario.reseller.revised_prompt else {}
     if not order.wants_b64:
         return {"url": get_link(order, picture), **shown}
+    return {"b64_json": await encode_picture(state, picture), **shown}
+
+
+async def encode_picture(state: State, picture: Picture) -> str:
+    """A picture in base64, as its faults leave it: nobody will download it."""
     facts: Facts = replace(picture.facts, endpoint=Endpoint.IMAGE)
     print_ = await state.studio.print(picture.drawing, state.strike(facts, picture.directives))
     body = b"".join(print_.inflate()) if print_.grown_to else print_.body
-    return {"b64_json": base64.b64encode(body).decode(), **shown}
+    return base64.b64encode(body).decode()
 
 
-_DOOR = Door(Endpoint.RESELLER, authenticate, _read, _fulfil, reply_refusal)
+_DOOR = Door(Endpoint.RESELLER, authenticate, read_order, _fulfil, reply_refusal)

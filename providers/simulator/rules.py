@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from itertools import count
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from providers.simulator.faults import STAGE_OF, Endpoint, Fault, Stage, Struck,
 
 HEADER = "x-sim-fault"
 _DIRECTIVE = re.compile(r"\[\[sim:([^\]]*)\]\]")
+_ids = count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,55 +28,78 @@ class Facts:
     model: str = ""
     prompt: str = ""
     key: str = ""
+    account: str = ""
 
     @property
     def stage(self) -> Stage:
         return STAGE_OF[self.endpoint]
 
 
-@dataclass(slots=True)
-class Rule:
-    """A fault, whom it meets, and how often; `times` None is for ever."""
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Whom something meets; what is None does not matter."""
 
-    fault: Fault
     endpoint: Endpoint | None = None
     model: str | None = None
     prompt_contains: str | None = None
     key: str | None = None
-    times: int | None = None
-
-    @property
-    def stage(self) -> Stage:
-        return self.fault.stage or (STAGE_OF[self.endpoint] if self.endpoint else Stage.SUBMIT)
+    account: str | None = None
 
     def fits(self, facts: Facts) -> bool:
         return (
-            self.times != 0
-            and self.stage is facts.stage
-            and self.endpoint in {None, facts.endpoint, facts.origin}
+            self.endpoint in {None, facts.endpoint, facts.origin}
             and self.model in {None, facts.model}
             and self.key in {None, facts.key}
+            and self.account in {None, facts.account}
             and (self.prompt_contains is None or self.prompt_contains in facts.prompt)
         )
+
+
+ANYBODY = Match()
+
+
+@dataclass(slots=True)
+class Rule:
+    """A fault, whom it meets, and how often; `times` None is for ever. `raw` is what it was read from."""
+
+    fault: Fault
+    match: Match = ANYBODY
+    times: int | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict)
+    id: int = field(default_factory=lambda: next(_ids))
+
+    @property
+    def stage(self) -> Stage:
+        return self.fault.stage or (STAGE_OF[self.match.endpoint] if self.match.endpoint else Stage.SUBMIT)
+
+    def fits(self, facts: Facts) -> bool:
+        return self.times != 0 and self.stage is facts.stage and self.match.fits(facts)
+
+    def describe(self) -> dict[str, Any]:
+        """What was asked for, its id, and how often it will strike yet."""
+        return {**self.raw, "id": self.id, "times": self.times}
+
+
+def read_match(raw: Any) -> Match:
+    """`{"endpoint", "model", "prompt_contains", "key", "account"}`, each optional. Raises ScenarioError."""
+    known = [field.name for field in fields(Match)]
+    if not isinstance(raw, Mapping) or not set(raw) <= set(known):
+        raise ScenarioError(f"a match is an object with {', '.join(known)}")
+    endpoint = raw.get("endpoint")
+    if endpoint is not None and endpoint not in set(Endpoint):
+        raise ScenarioError(f"unknown endpoint {endpoint!r}; there are {', '.join(Endpoint)}")
+    return Match(**{**raw, "endpoint": Endpoint(endpoint) if endpoint is not None else None})
 
 
 def read_rule(raw: Any) -> Rule:
     """`{"match": {…}, "fault": {…}, "times": n | null}`. Raises ScenarioError."""
     if not isinstance(raw, Mapping) or not set(raw) <= {"match", "fault", "times"}:
         raise ScenarioError('a rule is an object with "match", "fault" and "times"')
-    match = raw.get("match") or {}
-    if not isinstance(match, Mapping) or not set(match) <= {"endpoint", "model", "prompt_contains", "key"}:
-        raise ScenarioError("a rule matches on endpoint, model, prompt_contains and key")
-    endpoint = match.get("endpoint")
-    if endpoint is not None and endpoint not in set(Endpoint):
-        raise ScenarioError(f"unknown endpoint {endpoint!r}; there are {', '.join(Endpoint)}")
     return Rule(
         fault=read_fault(raw.get("fault")),
-        endpoint=Endpoint(endpoint) if endpoint is not None else None,
-        model=match.get("model"),
-        prompt_contains=match.get("prompt_contains"),
-        key=match.get("key"),
+        match=read_match(raw.get("match") or {}),
         times=_read_times(raw.get("times")),
+        raw=dict(raw),
     )
 
 

@@ -16,6 +16,7 @@ from providers.simulator.faults import Endpoint
 from providers.simulator.links import Picture
 from providers.simulator.orders import Flaw, Order, count_images, find_failure, get_latency, get_link, produce
 from providers.simulator.state import State
+from providers.simulator.traffic import Kind
 
 #: A task that has not ended by then fails with InternalError.Timeout.
 SERVER_LIMIT_S = 3 * 3600.0
@@ -56,7 +57,7 @@ def start(state: State, order: Order, *, task_id: str) -> Task:
     """Raises Refusal when the account has as many tasks as it may have at once."""
     now = state.clock.now()
     begins = _find_turn(state, order, now=now)
-    failure, lasts, waits = find_failure(order), get_latency(state, order, Endpoint.ASYNC), 0.0
+    failure, lasts, waits = find_failure(order), get_latency(state, order), 0.0
     endless = order.struck.get("never_ends")
     if endless:
         failure, lasts = Refusal("InternalError.Timeout"), SERVER_LIMIT_S
@@ -71,10 +72,12 @@ def start(state: State, order: Order, *, task_id: str) -> Task:
     return task
 
 
-def find(state: State, task_id: str, *, account: str) -> Task | None:
-    """None for a task of another account, for one older than a day, and for one that never was."""
+def find(state: State, task_id: str, *, account: str, origins: frozenset[Endpoint]) -> Task | None:
+    """None for a task of another account or protocol, for one older than a day, and for one that never was."""
     task = state.tasks.get(task_id)
     if task is None or task.order.account != account or state.clock.now() - task.submitted > DAY_S:
+        return None
+    if task.order.placed[0].origin not in origins:
         return None
     settle(state, task)
     return task
@@ -143,20 +146,18 @@ def _items(task: Task) -> list[Picture | Flaw]:
 
 def _find_turn(state: State, order: Order, *, now: float) -> float:
     """When the task may start: now, or, where it has to queue, when enough others have ended. Raises Refusal."""
-    limits = state.scenario.limits
-    if limits.async_concurrency is None:
-        return now
-    ends = sorted(
-        task.ends for task in state.tasks.values() if task.order.account == order.account and task.is_open(now)
-    )
-    if len(ends) < limits.async_concurrency:
+    limits = state.scenario.get_limits(order.account)
+    running = state.open_tasks[order.account] = [task for task in state.open_tasks[order.account] if task.is_open(now)]
+    if limits.async_concurrency is None or len(running) < limits.async_concurrency:
         return now
     if limits.when_full == "throttle":
+        state.traffic.note_throttled(account=order.account, kind=Kind.SUBMITS)
         raise Refusal("Throttling.AllocationQuota")
-    return ends[len(ends) - limits.async_concurrency]
+    return sorted(task.ends for task in running)[len(running) - limits.async_concurrency]
 
 
 def _keep(state: State, task: Task) -> None:
     state.tasks[task.id] = task
+    state.open_tasks[task.order.account].append(task)
     if len(state.tasks) > KEPT:
         settle(state, state.tasks.pop(next(iter(state.tasks))))

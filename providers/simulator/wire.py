@@ -47,10 +47,15 @@ class Request:
     body: bytes = b""
 
     @property
+    def scheme(self) -> str:
+        """Of the credential, in lower case: `bearer`, fal's `key`, or an empty string."""
+        return self.headers.get("authorization", "").partition(" ")[0].lower()
+
+    @property
     def key(self) -> str:
-        """The bearer key, or an empty string."""
-        scheme, _, key = self.headers.get("authorization", "").partition(" ")
-        return key.strip() if scheme.lower() == "bearer" else ""
+        """The credential of either scheme, or an empty string."""
+        key = self.headers.get("authorization", "").partition(" ")[2]
+        return key.strip() if self.scheme in {"bearer", "key"} else ""
 
     @property
     def query(self) -> dict[str, str]:

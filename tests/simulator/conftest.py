@@ -11,11 +11,14 @@ from tests.simulator.running import RunningSimulator
 KEY = "sk-sim-acme.one"
 TEXT2IMAGE = "/api/v1/services/aigc/text2image/image-synthesis"
 MULTIMODAL = "/api/v1/services/aigc/multimodal-generation/generation"
+FAL_APP = "fal-ai/qwen-image-2/text-to-image"
+FAL_HEADERS = {"Authorization": f"Key {KEY}"}
 PLAIN: dict[str, Any] = {
     "accounts": {"configured": ["sk-configured"]},
     "latency_s": 0,
     "limits": {},
     "late_validation": True,
+    "link_life_s": None,
     "reseller": {"keys": ["sk-reseller"]},
     "rules": [],
 }
@@ -115,5 +118,59 @@ def resell(client: httpx.Client) -> Submit:
     ) -> httpx.Response:
         body = {"model": model, "size": "512x512", "prompt": prompt, **parameters}
         return client.post("/v1/images/generations", json=body, headers=headers, timeout=timeout)
+
+    return call
+
+
+@pytest.fixture
+def relay(client: httpx.Client) -> Submit:
+    """Order from the reseller that answers with tasks."""
+
+    def call(
+        prompt: str = "a cat",
+        *,
+        model: str = "qwen-image-2.0",
+        headers: Any = None,
+        timeout: float = 5,
+        **parameters: Any,
+    ) -> httpx.Response:
+        body = {"model": model, "size": "512x512", "prompt": prompt, **parameters}
+        return client.post("/relay/v1/images/generations", json=body, headers=headers, timeout=timeout)
+
+    return call
+
+
+@pytest.fixture
+def enqueue(client: httpx.Client) -> Submit:
+    """Put a request into fal's queue; small pictures."""
+
+    def call(
+        prompt: str = "a cat",
+        *,
+        model: str = FAL_APP,
+        headers: Any = None,
+        timeout: float = 5,
+        **parameters: Any,
+    ) -> httpx.Response:
+        body = {"prompt": prompt, "image_size": "square", **parameters}
+        return client.post(f"/fal/{model}", json=body, headers={**FAL_HEADERS, **(headers or {})}, timeout=timeout)
+
+    return call
+
+
+@pytest.fixture
+def flow(client: httpx.Client) -> Submit:
+    """Order from SiliconFlow."""
+
+    def call(
+        prompt: str = "a cat",
+        *,
+        model: str = "Qwen/Qwen-Image",
+        headers: Any = None,
+        timeout: float = 5,
+        **parameters: Any,
+    ) -> httpx.Response:
+        body = {"model": model, "image_size": "1328x1328", "prompt": prompt, **parameters}
+        return client.post("/siliconflow/v1/images/generations", json=body, headers=headers, timeout=timeout)
 
     return call

@@ -105,10 +105,6 @@ def test_success_that_is_an_error(resell: Submit) -> None:
     assert answer.json()["error"]["code"] == "insufficient_user_quota"
 
 
-def test_a_task_instead_of_pictures(resell: Submit) -> None:
-    assert set(resell("a [[sim: task_object]]").json()) == {"id", "status", "created"}
-
-
 def test_5xx_after_the_work_is_done(simulator: RunningSimulator, resell: Submit) -> None:
     answer = resell("a [[sim: error status=502 code=bad_response_status_code billed=true]]", n=2)
     assert (answer.status_code, answer.json()["error"]["code"]) == (502, "bad_response_status_code")
