@@ -9,7 +9,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import aiohttp
@@ -17,7 +17,7 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 from httpx_aiohttp.transport import map_aiohttp_exceptions
 
-from providers.egress import EgressRefused, open_public_socket
+from providers.egress import Check, EgressRefused, open_socket
 from providers.redaction import redact
 
 CONNECT_TIMEOUT_S = 10.0
@@ -33,9 +33,10 @@ class NotSent(Exception):
 
 @dataclass(slots=True)
 class Call:
-    """What is known of the call that the current task makes."""
+    """What is known of the call that the current task makes. `peer` is the numeric address it is connected to."""
 
     connected: bool = False
+    peer: str = ""
 
 
 CALL: ContextVar[Call | None] = ContextVar("CALL", default=None)
@@ -54,8 +55,14 @@ class Connector(aiohttp.TCPConnector):
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise NotSent(describe(error)) from error
         if call := CALL.get():
-            call.connected = True
+            call.connected, call.peer = True, read_peer(connection)
         return connection
+
+
+def read_peer(connection: Any) -> str:
+    """Also of a connection that was kept from an earlier call."""
+    address = connection.transport.get_extra_info("peername") if connection.transport else None
+    return str(address[0]) if address else ""
 
 
 class Body(httpx.AsyncByteStream):
@@ -82,7 +89,7 @@ def load_certificates() -> ssl.SSLContext:
 
 
 class Wire(AiohttpTransport):
-    """One session. A guarded one opens sockets to public addresses only.
+    """One session, that opens sockets only to addresses which pass the check; to any without one.
 
     The request line comes from the extension `target` (a yarl.URL): httpx-aiohttp hands aiohttp a text,
     which is quoted anew. aiohttp repeats idempotent requests on a dead kept connection, a POST never.
@@ -90,8 +97,8 @@ class Wire(AiohttpTransport):
 
     client: aiohttp.ClientSession | Callable[[], aiohttp.ClientSession]
 
-    def __init__(self, *, guarded: bool) -> None:
-        self._guarded = guarded
+    def __init__(self, *, check: Check | None) -> None:
+        self._check = check
         super().__init__(verify=load_certificates(), trust_env=False, client=self._open_session)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -116,7 +123,7 @@ class Wire(AiohttpTransport):
                 limit=0,
                 keepalive_timeout=KEEPALIVE_S,
                 ttl_dns_cache=DNS_CACHE_S,
-                socket_factory=open_public_socket if self._guarded else None,
+                socket_factory=partial(open_socket, check=self._check) if self._check else None,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,

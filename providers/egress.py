@@ -1,8 +1,8 @@
 """Where calls may go: which URLs are spoken to at all, and which addresses a socket may reach.
 
-Two checks, since neither is enough alone. `Guard.judge` reads the URL; `open_public_socket` sees the
-address that is about to be connected to, so a name that resolves to something else a second time, or an
-odd spelling of an address, arrives there too.
+Two checks, since neither is enough alone. `Guard.judge` reads the URL; `Guard.check` sees the address that is about
+to be connected to, so a name that resolves to something else a second time, or an odd spelling of an address,
+arrives there too.
 
     EgressRefused       the URL or the address is not allowed; trying again cannot help
 """
@@ -11,19 +11,23 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 from typing import Any
 from urllib.parse import quote
 
 from yarl import URL
 
+from providers.allowance import normalise, read_allowance, type_of_address
+
 #: What getaddrinfo returns: family, type, protocol, canonical name, socket address.
 type_of_address_info = tuple[int, int, int, str, tuple[Any, ...]]
+#: Raises EgressRefused for a numeric address and a port that no socket may connect to.
+Check = Callable[[str, int], None]
 
-_HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9.])?")
-# Decimal, octal, hexadecimal and shortened spellings of IPv4, which the C library resolves as addresses.
-_NUMBERS = re.compile(r"(?:0[xX][0-9a-fA-F]*|[0-9]+)(?:\.(?:0[xX][0-9a-fA-F]*|[0-9]+))*\.?")
+# Python reads "+443" and "4_43" as numbers, too.
+_HOST_AND_PORT = re.compile(r"(?:\[[^\[\]]+\]|[^\[\]:]+)(?::[0-9]{0,5})?", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LEGAL_ON_THE_WIRE = "".join(map(chr, range(0x21, 0x7F)))
 
@@ -36,6 +40,7 @@ _CLOSED_V4 = tuple(
         "10.0.0.0/8",
         "100.64.0.0/10",  # carrier-grade NAT; also Alibaba Cloud's metadata service, 100.100.100.200
         "127.0.0.0/8",
+        "168.63.129.16/32",  # Azure's own services for a machine, at an address that looks like any other
         "169.254.0.0/16",
         "172.16.0.0/12",
         "192.0.0.0/24",
@@ -67,27 +72,52 @@ class EgressRefused(OSError):
     """Not a place this product talks to. The words never name the address: it may be an internal one."""
 
 
-class Guard:
-    """The rule for URLs. `allow` holds exact `host:port` pairs (IPv6 in brackets) that bypass it.
+class Reach(Enum):
+    """Which addresses a URL may turn out to have."""
 
-    Raises ValueError for an entry that is not such a pair.
-    """
+    PUBLIC = "public ones"
+    LISTED = "any: the allow-list names the host itself"
+    INSIDE = "those of the networks in the allow-list"
+    EITHER = "public ones and those of the networks"
+
+
+class Guard:
+    """The rule. `allow` holds the entries of EGRESS_ALLOW; raises ValueError for one that is wrong."""
 
     def __init__(self, allow: Iterable[str] = ()) -> None:
-        self._allow = frozenset(_read_pair(entry) for entry in allow)
+        self._allowance = read_allowance(allow)
 
-    def judge(self, url: URL) -> bool:
-        """Whether the address behind `url` must be checked too. Raises EgressRefused."""
+    def judge(self, url: URL, *, stranger: bool = False) -> Reach:
+        """What `url` may reach. For a URL that a `stranger` on the open net names there is no allow-list.
+
+        Raises EgressRefused.
+        """
         if url.scheme not in ("http", "https"):
             raise EgressRefused("egress refused: neither http nor https")
-        if url.raw_user is not None or url.raw_password is not None:
+        if "@" in url.raw_authority:
             raise EgressRefused("egress refused: user information in the URL")
-        host, port = _normalise(url.raw_host or ""), url.port
-        if port is not None and (host, port) in self._allow:
-            return False
-        if url.scheme != "https" or port != 443:
-            raise EgressRefused("egress refused: only https on port 443")
-        return True
+        host, port = read_host(url), url.port or 0
+        listed, inside = (host, port) in self._allowance.pairs, port in self._allowance.networks
+        usual = url.scheme == "https" and port == 443
+        if stranger and (listed or (inside and not usual)):
+            raise EgressRefused("egress refused: the open net names an allowed host")
+        if listed:
+            return Reach.LISTED
+        if usual:
+            return Reach.EITHER if inside and not stranger else Reach.PUBLIC
+        if inside:
+            return Reach.INSIDE
+        raise EgressRefused("egress refused: only https on port 443")
+
+    def check(self, reach: Reach, address: str, port: int) -> None:
+        """Refuse a numeric address that is out of reach: asked for each one, just before connecting to it."""
+        if reach is Reach.LISTED or (reach is not Reach.INSIDE and is_public(address)):
+            return
+        parsed = read_address(address)
+        if reach is Reach.PUBLIC or parsed is None:
+            raise EgressRefused("egress refused: the address is not public")
+        if not self._allowance.holds(parsed, port):
+            raise EgressRefused("egress refused: the address is in no allowed network")
 
 
 def parse(url: str) -> URL:
@@ -101,52 +131,42 @@ def parse(url: str) -> URL:
     try:
         parsed = URL(quote(url.strip(), safe=_LEGAL_ON_THE_WIRE), encoded=True)
         readable = parsed.absolute and bool(parsed.raw_host) and parsed.port is not None
-    except ValueError as error:
+    except (ValueError, IndexError) as error:  # yarl has an IndexError for an authority that ends in "@"
         raise EgressRefused("egress refused: not a URL") from error
     if not readable:
         raise EgressRefused("egress refused: not an absolute URL")
+    if not _HOST_AND_PORT.fullmatch(parsed.raw_authority.rpartition("@")[2]):
+        raise EgressRefused("egress refused: not a URL")
     return parsed
 
 
-def open_public_socket(info: type_of_address_info) -> socket.socket:
-    """A socket for an address that is publicly routable; called for each address just before connecting."""
+def read_host(url: URL) -> str:
+    """The host in the one form in which it is compared. Raises EgressRefused."""
+    try:
+        return normalise(url.raw_host or "")
+    except ValueError as error:
+        raise EgressRefused(f"egress refused: {error}") from error
+
+
+def open_socket(info: type_of_address_info, check: Check) -> socket.socket:
+    """A socket for an address that has passed the check. Raises EgressRefused."""
     family, kind, protocol, _, address = info
-    if not is_public(str(address[0])):
-        raise EgressRefused("egress refused: the address is not public")
+    check(str(address[0]), int(address[1]))
     return socket.socket(family=family, type=kind, proto=protocol)
 
 
 def is_public(address: str) -> bool:
     """Whether a numeric address is globally routable unicast. Anything that is no plain address is not."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
+    parsed = read_address(address)
+    if parsed is None:
         return False
     if isinstance(parsed, IPv4Address):
         return not any(parsed in network for network in _CLOSED_V4)
     return parsed in _PUBLIC_V6 and not any(parsed in network for network in _CLOSED_V6)
 
 
-def _read_pair(entry: str) -> tuple[str, int]:
-    host, _, port = entry.strip().rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536 or (":" in host) != bracketed:
-        raise ValueError(f"EGRESS_ALLOW: {entry!r} is not host:port")
+def read_address(address: str) -> type_of_address | None:
     try:
-        return _normalise(host.strip("[]")), int(port)
-    except EgressRefused as error:
-        raise ValueError(f"EGRESS_ALLOW: {entry!r} is not host:port") from error
-
-
-def _normalise(host: str) -> str:
-    if ":" in host or _NUMBERS.fullmatch(host):
-        try:
-            address = ip_address(host)
-        except ValueError as error:
-            raise EgressRefused("egress refused: not a plain address") from error
-        if "%" in host:
-            raise EgressRefused("egress refused: an address with a zone")
-        return str(address)
-    if not _HOST_NAME.fullmatch(host):
-        raise EgressRefused("egress refused: not a host")
-    return host.lower()
+        return ip_address(address)
+    except ValueError:
+        return None

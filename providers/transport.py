@@ -14,8 +14,9 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, cast
 from urllib.parse import urljoin
 
@@ -25,7 +26,7 @@ import orjson
 from yarl import URL
 
 from providers.connections import CALL, Call, NotSent, Wire, describe, find_refusal, refuse_default_transport
-from providers.egress import EgressRefused, Guard, parse
+from providers.egress import Check, EgressRefused, Guard, Reach, is_public, parse
 from providers.redaction import redact
 
 __all__ = ["FetchFailed", "NotSent", "Reply", "ReplyLost", "Transport", "redact"]
@@ -77,20 +78,26 @@ class _TooLarge(Exception):
 class Transport:
     """HTTP for adapters and downloads; one per event loop. Connections open with the first call.
 
-    `allow` holds the exact `host:port` pairs that may be plain http or private; everything else must be
-    public, https and port 443. Redirects are answers here, cookies and environment proxies do not exist.
+    `allow` holds the entries of EGRESS_ALLOW (see `providers.allowance`), which may be plain http or private;
+    everything else must be public, https and port 443. Redirects are answers here, cookies and environment proxies
+    do not exist.
     """
 
     def __init__(
         self, *, allow: Iterable[str] = (), build_wire: Callable[..., httpx.AsyncBaseTransport] = Wire
     ) -> None:
         self._guard = Guard(allow)
-        self._open = refuse_default_transport(build_wire(guarded=False))
-        self._guarded = refuse_default_transport(build_wire(guarded=True))
+        # Each reach keeps connections of its own: one that was opened under a wider rule is not used under a stricter.
+        self._wires = {reach: refuse_default_transport(build_wire(check=self._make_check(reach))) for reach in Reach}
+        #: Carriers (scheme, host, port) that answered from an allowed network, by the name that a channel has for them.
+        self._insiders: set[tuple[str, str, int | None]] = set()
+
+    def _make_check(self, reach: Reach) -> Check | None:
+        return None if reach is Reach.LISTED else partial(self._guard.check, reach)
 
     async def aclose(self) -> None:
-        await self._open.aclose()
-        await self._guarded.aclose()
+        for wire in self._wires.values():
+            await wire.aclose()
 
     async def post(
         self, url: str, *, headers: Mapping[str, str], json: Mapping[str, Any], read_timeout: float
@@ -102,11 +109,15 @@ class Transport:
         """Ask; a connection that turns out dead is replaced once. Raises NotSent, ReplyLost."""
         return await self._call("GET", url, headers, None, read_timeout)
 
-    async def fetch(self, url: str, *, max_bytes: int, timeout: float) -> bytes:
-        """Download a picture without any credential, within `timeout` seconds in all. Raises FetchFailed."""
+    async def fetch(self, url: str, *, max_bytes: int, timeout: float, source: str = "") -> bytes:
+        """Download a picture without any credential, within `timeout` seconds in all. Raises FetchFailed.
+
+        `source` is the base URL of the carrier that named the picture. One on the open net is a stranger: what only
+        the allow-list opens is not for it to name, as it is not for a redirect from there.
+        """
         try:
             async with asyncio.timeout(timeout):
-                return await self._follow(url, max_bytes)
+                return await self._follow(url, max_bytes, stranger=bool(source) and not self._is_insider(source))
         except TimeoutError as error:
             raise FetchFailed("the download took too long") from error
         except EgressRefused as error:
@@ -122,11 +133,9 @@ class Transport:
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, read_timeout: float
     ) -> Reply:
         call = Call()
-        token = CALL.set(call)
         try:
-            wire, request = self._compose(method, url, headers, body)
             async with asyncio.timeout(read_timeout):
-                return await _exchange(wire, request, MAX_REPLY_BYTES)
+                return await self._ask(call, method, url, headers, body)
         except _TooLarge as error:
             raise ReplyLost("the answer is too large") from error
         except TimeoutError as error:
@@ -137,65 +146,91 @@ class Transport:
             if not call.connected:
                 raise NotSent(describe(error)) from error
             raise ReplyLost(describe(error)) from error
+
+    async def _ask(self, call: Call, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Reply:
+        target = parse(url)
+        reach = self._guard.judge(target)
+        reply = await self._exchange(call, reach, _build_request(method, target, headers, body), MAX_REPLY_BYTES)
+        if is_inside(reach, call):
+            self._insiders.add(_read_origin(target))
+        return reply
+
+    async def _follow(self, url: str, max_bytes: int, *, stranger: bool) -> bytes:
+        for _ in range(MAX_REDIRECTS + 1):
+            call, target = Call(), parse(url)
+            reach = self._guard.judge(target, stranger=stranger)
+            reply = await self._exchange(call, reach, _build_request("GET", target, {}, None), max_bytes)
+            if reply.status == 200:
+                return reply.body
+            url = _read_redirect(url, reply)
+            stranger = stranger or not is_inside(reach, call)
+        raise FetchFailed("the download redirects too often", permanent=True)
+
+    async def _exchange(self, call: Call, reach: Reach, request: httpx.Request, max_bytes: int) -> Reply:
+        token = CALL.set(call)
+        try:
+            response = await self._wires[reach].handle_async_request(request)
+            try:
+                return Reply(response.status_code, response.headers, await _read(response, max_bytes))
+            finally:
+                await response.aclose()
         finally:
             CALL.reset(token)
 
-    def _compose(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
-    ) -> tuple[httpx.AsyncBaseTransport, httpx.Request]:
-        target = parse(url)
-        wire = self._guarded if self._guard.judge(target) else self._open
-        return wire, _build_request(method, target, headers, body)
-
-    async def _follow(self, url: str, max_bytes: int) -> bytes:
-        guarded = False
-        for _ in range(MAX_REDIRECTS + 1):
-            wire, request = self._compose("GET", url, {}, None)
-            if guarded and wire is self._open:
-                raise EgressRefused("egress refused: a redirect into the allowed hosts")
-            guarded = wire is self._guarded
-            reply = await _exchange(wire, request, max_bytes)
-            if reply.status == 200:
-                return reply.body
-            if reply.status not in _REDIRECTS or not (location := reply.headers.get("location")):
-                permanent = 400 <= reply.status < 500 and reply.status not in _PASSING_STATUSES
-                raise FetchFailed(f"the download answered {reply.status}", permanent=permanent)
-            # urljoin would tidy an absolute address that may be signed.
-            url = location if location.startswith(("http://", "https://")) else urljoin(url, location)
-        raise FetchFailed("the download redirects too often", permanent=True)
+    def _is_insider(self, source: str) -> bool:
+        """Whether a carrier is one that the allow-list opens: by its URL, or seen in an allowed network."""
+        with suppress(EgressRefused):
+            target = parse(source)
+            reach = self._guard.judge(target)
+            return reach in (Reach.LISTED, Reach.INSIDE) or _read_origin(target) in self._insiders
+        return False
 
 
-async def _exchange(wire: httpx.AsyncBaseTransport, request: httpx.Request, max_bytes: int) -> Reply:
-    response = await wire.handle_async_request(request)
+def is_inside(reach: Reach, call: Call) -> bool:
+    """Whether who answered is one that only the allow-list opens."""
+    if reach is Reach.EITHER:
+        return bool(call.peer) and not is_public(call.peer)
+    return reach is not Reach.PUBLIC
+
+
+def _read_redirect(url: str, reply: Reply) -> str:
+    """Where the answer leads. Raises FetchFailed if it leads nowhere, and EgressRefused."""
+    location = reply.headers.get("location")
+    if reply.status not in _REDIRECTS or not location:
+        permanent = 400 <= reply.status < 500 and reply.status not in _PASSING_STATUSES
+        raise FetchFailed(f"the download answered {reply.status}", permanent=permanent)
+    # urljoin would tidy an absolute address that may be signed.
     try:
-        return Reply(response.status_code, response.headers, await _read(response, max_bytes))
-    finally:
-        await response.aclose()
+        return location if location.startswith(("http://", "https://")) else urljoin(url, location)
+    except ValueError as error:
+        raise EgressRefused("egress refused: not a URL") from error
 
 
 async def _read(response: httpx.Response, max_bytes: int) -> bytes:
     if int(response.headers.get("content-length", 0)) > max_bytes:
         raise _TooLarge
-    size, chunks = 0, []
+    body = bytearray()
     async for chunk in cast("httpx.AsyncByteStream", response.stream):
-        size += len(chunk)
-        if size > max_bytes:
+        body += chunk
+        if len(body) > max_bytes:
             raise _TooLarge
-        chunks.append(chunk)
-    body = b"".join(chunks)
     # "identity" was asked for; a server that compresses all the same is understood.
     if response.headers.get("content-encoding", "identity").lower() in ("gzip", "deflate"):
         return _inflate(body, max_bytes)
-    return body
+    return bytes(body)
 
 
-def _inflate(body: bytes, max_bytes: int) -> bytes:
+def _inflate(body: bytes | bytearray, max_bytes: int) -> bytes:
+    """Raises ValueError for what is no whole stream, too: half a picture is none."""
+    decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)
     try:
-        inflated = zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(body, max_bytes + 1)
+        inflated = decoder.decompress(body, max_bytes + 1)
     except zlib.error as error:
         raise ValueError("the answer is not what its Content-Encoding says") from error
     if len(inflated) > max_bytes:
         raise _TooLarge
+    if not decoder.eof:
+        raise ValueError("the answer ends before its Content-Encoding does")
     return inflated
 
 
@@ -205,13 +240,17 @@ def _build_request(method: str, target: URL, headers: Mapping[str, str], body: b
         raise ValueError("a header holds a line break")
     return httpx.Request(
         method,
-        _read_origin(target.scheme, target.raw_host or "", target.port),
+        _build_origin(*_read_origin(target)),
         headers=sent,
         stream=httpx.ByteStream(body or b""),
         extensions={"target": target, "body": body},
     )
 
 
+def _read_origin(target: URL) -> tuple[str, str, int | None]:
+    return target.scheme, target.raw_host or "", target.port
+
+
 @lru_cache(maxsize=256)
-def _read_origin(scheme: str, host: str, port: int | None) -> httpx.URL:
+def _build_origin(scheme: str, host: str, port: int | None) -> httpx.URL:
     return httpx.URL(scheme=scheme, host=host, port=port)

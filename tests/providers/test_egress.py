@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -8,9 +9,11 @@ import httpx
 import pytest
 
 from providers.connections import NotSent, Wire, find_refusal
-from providers.egress import EgressRefused, Guard, is_public, open_public_socket, parse
+from providers.egress import EgressRefused, Guard, Reach, is_public, open_socket, parse
 from providers.transport import FetchFailed, Transport
 from tests.providers.upstream import Upstream, say
+
+CHECK = partial(Guard().check, Reach.PUBLIC)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +70,7 @@ from tests.providers.upstream import Upstream, say
 def test_an_address_that_is_not_public(address: str):
     assert not is_public(address)
     with pytest.raises(EgressRefused, match="the address is not public"):
-        open_public_socket((socket.AF_INET6, socket.SOCK_STREAM, 6, "", (address, 443)))
+        open_socket((socket.AF_INET6, socket.SOCK_STREAM, 6, "", (address, 443)), CHECK)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +80,7 @@ def test_an_address_that_is_not_public(address: str):
 def test_an_address_that_is_public(address: str):
     assert is_public(address)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with open_public_socket((family, socket.SOCK_STREAM, 6, "", (address, 443))) as opened:
+    with open_socket((family, socket.SOCK_STREAM, 6, "", (address, 443)), CHECK) as opened:
         assert (opened.family, opened.type) == (family, socket.SOCK_STREAM)
 
 
@@ -114,31 +117,44 @@ def test_a_url_nobody_speaks_to(url: str):
         guard.judge(parse(url))
 
 
+ALLOWED = ["127.0.0.1:8000", "simulator:9001", "[::1]:7000", "10.20.0.0/16:8443", "[fd00::/8]:443", "10.0.0.9:443"]
+
+
 @pytest.mark.parametrize(
-    ("url", "checked"),
+    ("url", "reach", "for_strangers"),
     [
-        ("https://dashscope.aliyuncs.com/api/v1", True),
-        ("https://DashScope.aliyuncs.com:443/api/v1", True),
-        ("https://8.8.8.8/", True),
-        ("https://[2400:3200::1]/", True),
-        ("https://127.0.0.1/", True),
-        ("http://127.0.0.1:8000/", False),
-        ("https://127.0.0.1:8000/", False),
-        ("http://Simulator:9001/", False),
-        ("http://[0:0:0:0:0:0:0:1]:7000/", False),
+        ("https://dashscope.aliyuncs.com/api/v1", Reach.EITHER, Reach.PUBLIC),
+        ("https://DashScope.aliyuncs.com:443/api/v1", Reach.EITHER, Reach.PUBLIC),
+        ("https://8.8.8.8/", Reach.EITHER, Reach.PUBLIC),
+        ("https://[fd00::1]/", Reach.EITHER, Reach.PUBLIC),
+        ("https://127.0.0.1/", Reach.EITHER, Reach.PUBLIC),
+        ("http://127.0.0.1:8000/", Reach.LISTED, None),
+        ("https://127.0.0.1:8000/", Reach.LISTED, None),
+        ("https://10.0.0.9/", Reach.LISTED, None),
+        ("http://Simulator:9001/", Reach.LISTED, None),
+        ("http://[0:0:0:0:0:0:0:1]:7000/", Reach.LISTED, None),
+        ("http://carrier.lan:8443/", Reach.INSIDE, None),
+        ("https://8.8.8.8:8443/", Reach.INSIDE, None),
+        ("http://carrier.example:443/", Reach.INSIDE, None),
+        ("http://carrier.example/", None, None),
+        ("https://carrier.example:8000/", None, None),
     ],
 )
-def test_whose_address_is_checked(url: str, checked: bool):
-    guard = Guard(["127.0.0.1:8000", "simulator:9001", "[::1]:7000"])
-    assert guard.judge(parse(url)) is checked
+def test_what_a_url_may_reach(url: str, reach: Reach | None, for_strangers: Reach | None):
+    guard = Guard(ALLOWED)
+    assert (judge(guard, url), judge(guard, url, stranger=True)) == (reach, for_strangers)
 
 
-@pytest.mark.parametrize(
-    "entry", ["simulator", "simulator:", ":80", "http://simulator:80", "::1:80", "a:0", "a:65536", "a:٣", "127.1:80"]
-)
-def test_an_allowance_that_is_no_pair_is_refused_at_start(entry: str):
-    with pytest.raises(ValueError, match="EGRESS_ALLOW"):
-        Guard([entry])
+def judge(guard: Guard, url: str, **options: Any) -> Reach | None:
+    try:
+        return guard.judge(parse(url), **options)
+    except EgressRefused:
+        return None
+
+
+def test_without_networks_nothing_but_the_open_net_is_behind_a_name():
+    guard = Guard(["127.0.0.1:8000"])
+    assert guard.judge(parse("https://carrier.example/")) is Reach.PUBLIC
 
 
 @pytest.mark.parametrize(
@@ -176,7 +192,7 @@ def family_of(address: str) -> int:
 
 async def test_a_guarded_wire_opens_no_connection_to_a_live_private_server():
     async with Upstream(say(b"internal")) as upstream:
-        wire = Wire(guarded=True)
+        wire = Wire(check=CHECK)
         request = httpx.Request("GET", upstream.url, extensions={"target": parse(upstream.url), "body": None})
         with pytest.raises(NotSent) as refused:
             await wire.handle_async_request(request)

@@ -14,7 +14,7 @@ from httpx_aiohttp import AiohttpTransport
 from yarl import URL
 
 from providers import connections, transport
-from providers.egress import Guard
+from providers.egress import Guard, Reach
 from providers.transport import NotSent, ReplyLost, Transport
 from tests.providers.upstream import (
     Answer,
@@ -40,8 +40,8 @@ async def post(upstream: Upstream, *, allow: list[str] | None = None, read_timeo
 
 
 class AllowAll(Guard):
-    def judge(self, url: URL) -> bool:
-        return False
+    def judge(self, url: URL, *, stranger: bool = False) -> Reach:
+        return Reach.LISTED
 
 
 @pytest.fixture
@@ -293,11 +293,12 @@ async def test_five_hundred_calls_are_held_at_once(client: Transport):
 
 def test_the_default_transport_of_httpx_is_refused():
     with pytest.raises(RuntimeError, match="AsyncHTTPTransport cannot hold a thousand open calls"):
-        Transport(build_wire=lambda guarded: httpx.AsyncHTTPTransport())
+        Transport(build_wire=lambda check: httpx.AsyncHTTPTransport())
 
 
-async def test_both_wires_verify_certificates_and_know_no_limit(client: Transport):
-    for wire in (client._open, client._guarded):
+async def test_every_wire_verifies_certificates_and_knows_no_limit(client: Transport):
+    assert set(client._wires) == set(Reach)
+    for wire in client._wires.values():
         assert isinstance(wire, connections.Wire)
         assert isinstance(wire, AiohttpTransport)
         session = wire._open_session()

@@ -27,16 +27,17 @@ Answer = Callable[[Received, asyncio.StreamWriter], Awaitable[None]]
 class Upstream:
     """Counts connections and requests, and lets `answer` write to the connection or close it."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, *, host: str = "127.0.0.1", port: int = 0) -> None:
         self._answer = answer
+        self._address = (host, port)
         self._tasks: set[asyncio.Task[None]] = set()
         self.received: list[Received] = []
         self.connections = 0
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, *self._address)
         self.port: int = self._server.sockets[0].getsockname()[1]
-        self.pair = f"127.0.0.1:{self.port}"
+        self.pair = f"{self._address[0]}:{self.port}"
         self.url = f"http://{self.pair}"
         return self
 
