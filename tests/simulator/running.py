@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlencode
 
 import httpx
 
@@ -15,7 +16,8 @@ CONTROL_KEY = "control-for-tests"
 
 
 class RunningSimulator:
-    """`base_url` is the bare origin: DashScope is at `/api/v1` below it, the reseller at `/v1`.
+    """`base_url` is the bare origin: DashScope is at `/api/v1` below it, resellers at `/v1` and `/relay/v1`, fal's
+    queue at `/fal`, SiliconFlow at `/siliconflow/v1`.
 
     Answers come at once unless the scenario says otherwise. Links to pictures point at it, too.
     """
@@ -49,7 +51,7 @@ class RunningSimulator:
         self._listener.close()
 
     def bill(self) -> dict[str, Any]:
-        """`{"totals": {submissions, accepted, refused, images, cost, currency}, "images_by_model", "entries", …}`."""
+        """`{"totals": {submissions, accepted, refused, images, cost, currency}, "entries", "throttled", …}`."""
         return self.call("GET", "/bill")
 
     def totals(self) -> dict[str, Any]:
@@ -59,6 +61,15 @@ class RunningSimulator:
         """E.g. `add_rule("error", status=503, times=1, match={"endpoint": "tasks"})`."""
         rule = {"fault": {"name": fault, **options}, "match": match or {}, "times": times}
         self.call("POST", "/rules", rule)
+
+    def begin_outage(self, *, fault: dict[str, Any] | None = None, seconds: float | None = None, **match: Any) -> int:
+        """Whoever matches is refused everything: `begin_outage(account="acme")`. Its id."""
+        outage = {"match": match, "fault": fault, "seconds": seconds}
+        return self.call("POST", "/outages", outage)["id"]
+
+    def end_outages(self, **named: Any) -> int:
+        """All of them, or those of an `id`, an `account` or a `key`; how many."""
+        return self.call("DELETE", f"/outages?{urlencode(named)}")["ended"]
 
     def set_scenario(self, **entries: Any) -> None:
         """Replace these entries of the scenario; the others stay."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import httpx
 import pytest
 
+from providers.simulator.bill import KEPT, Bill
+from providers.simulator.clock import Clock
 from tests.simulator.conftest import Submit
 from tests.simulator.running import RunningSimulator
 
@@ -98,3 +102,57 @@ def test_reset(simulator: RunningSimulator, generate: Submit) -> None:
     simulator.reset()
     assert simulator.bill()["totals"]["submissions"] == 0
     assert simulator.bill()["entries"] == []
+
+
+def test_it_is_read_in_pages(simulator: RunningSimulator, generate: Submit) -> None:
+    for n in (2, 1, 3):
+        generate(n=n)
+    whole = simulator.bill()
+    assert [entry["number"] for entry in whole["entries"]] == list(range(1, 10))
+    read: list[int] = []
+    while page := simulator.call("GET", f"/bill?after={read[-1] if read else 0}&limit=4")["entries"]:
+        assert len(page) <= 4
+        read += [entry["number"] for entry in page]
+    assert read == list(range(1, 10))
+    assert whole["kept"] == {"most": 100_000, "entries": 9, "forgotten": 0}
+    with pytest.raises(ValueError, match="after='x' is not a whole number"):
+        simulator.call("GET", "/bill?after=x")
+
+
+def test_it_says_what_it_has_forgotten() -> None:
+    clock = Clock()
+    bill = Bill(clock)
+    for _ in range(KEPT // 2 + 5):
+        entry = bill.open(endpoint="sync", request_id="r", key="sk-sim-acme.one")
+        bill.accept(entry)
+        bill.charge(entry, images=1, price_fen=20, at=clock.now())
+    told = bill.describe(limit=2)
+    assert told["totals"]["images"] == KEPT // 2 + 5
+    assert told["kept"] == {"most": KEPT, "entries": KEPT, "forgotten": 10}
+    assert [(entry["kind"], entry["number"]) for entry in told["entries"]] == [("submission", 11), ("image", 12)]
+    assert [entry["number"] for entry in bill.describe(after=KEPT + 8)["entries"]] == [KEPT + 9, KEPT + 10]
+
+
+def test_when_it_was_opened_and_when_an_order_came_is_by_the_clock_of_the_machine(
+    simulator: RunningSimulator, generate: Submit
+) -> None:
+    before = datetime.now(UTC)
+    simulator.reset()
+    simulator.advance(86_400)
+    generate()
+    bill = simulator.bill()
+    order, since = bill["entries"][0], datetime.fromisoformat(bill["since"])
+    received = datetime.fromisoformat(order["received_at"])
+    assert before - timedelta(milliseconds=1) <= since <= received <= datetime.now(UTC)
+    assert datetime.fromisoformat(order["at"]) - received > timedelta(hours=23)
+
+
+def test_an_order_that_is_refused_before_it_is_read_names_its_model(
+    simulator: RunningSimulator, generate: Submit, enqueue: Submit
+) -> None:
+    generate(n=9)
+    enqueue(model="fal-ai/nothing")
+    assert [(entry["model"], entry["code"]) for entry in simulator.bill()["entries"]] == [
+        ("qwen-image-2.0", "InvalidParameter"),
+        ("fal-ai/nothing", "NotFound"),
+    ]
