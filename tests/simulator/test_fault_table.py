@@ -124,7 +124,7 @@ class Caller:
             return type(error).__name__
 
     def _order(self, prompt: str, headers: dict[str, str], row: Row) -> httpx.Response:
-        given = {"n": row.n} if row.n > 1 else {}
+        given: Any = {"n": row.n} if row.n > 1 else {}
         return self._orders[row.endpoint](prompt, headers=headers, timeout=0.3 if "hang" in row.fault else 5, **given)
 
     def _see_sync(self, prompt: str, headers: dict[str, str], row: Row) -> str:

@@ -16,13 +16,14 @@ def sign(account: str) -> dict[str, str]:
     return {"Authorization": f"Bearer sk-sim-{account}.one"}
 
 
-def test_three_accounts_with_two_a_second_each(simulator: RunningSimulator, generate: Submit) -> None:
-    two_a_second = {"submits": {"qwen-image-2.0": [2, 1]}}
-    simulator.set_scenario(limits={"accounts": dict.fromkeys(("a", "b", "c"), two_a_second)})
+def test_three_accounts_with_two_each(simulator: RunningSimulator, generate: Submit) -> None:
+    """In half a minute, so that a busy machine does not let more through."""
+    two = {"submits": {"qwen-image-2.0": [2, 30]}}
+    simulator.set_scenario(limits={"accounts": dict.fromkeys(("a", "b", "c"), two)})
     for account in ("a", "b", "c", "free"):
         statuses = [generate(headers=sign(account)).status_code for _ in range(4)]
         assert statuses == ([200] * 4 if account == "free" else [200, 200, 429, 429]), account
-    simulator.advance(1)
+    simulator.advance(31)
     assert generate(headers=sign("a")).status_code == 200
     assert simulator.bill()["throttled"] == {name: {"submits": 2, "queries": 0} for name in ("a", "b", "c")}
 
@@ -33,29 +34,16 @@ def test_an_account_of_its_own_among_documented_ones(simulator: RunningSimulator
     def count(account: str, model: str) -> int:
         return sum(generate(model=model, headers=sign(account)).status_code == 200 for _ in range(4))
 
-    assert [count("shop", "qwen-image-max"), count("slow", "qwen-image-max"), count("any", "qwen-image-max")] == [
-        4,
-        2,
-        1,
-    ]
-    assert [count("shop", "qwen-image-2.0"), count("slow", "qwen-image-2.0"), count("any", "qwen-image-2.0")] == [
-        4,
-        2,
-        1,
-    ]
+    assert [count(account, "qwen-image-max") for account in ("shop", "slow", "any")] == [4, 2, 1]
+    assert [count(account, "qwen-image-2.0-pro") for account in ("shop", "slow", "any")] == [4, 2, 1]
 
 
 def test_keys_of_one_account_share_its_limits_and_resellers_and_fal_have_them_too(
     simulator: RunningSimulator, resell: Submit, relay: Submit, enqueue: Submit, flow: Submit
 ) -> None:
     simulator.set_scenario(limits={"submits": {"*": [1, 60]}})
-    assert [
-        resell(headers=sign("shop")).status_code,
-        relay(headers={"Authorization": "Bearer sk-sim-shop.x"}).status_code,
-    ] == [
-        200,
-        429,
-    ]
+    assert resell(headers=sign("shop")).status_code == 200
+    assert relay(headers={"Authorization": "Bearer sk-sim-shop.another"}).status_code == 429
     assert [enqueue().status_code for _ in range(2)] == [200, 429]
     assert [flow().status_code for _ in range(2)] == [200, 429]
     assert simulator.bill()["throttled"]["shop"] == {"submits": 1, "queries": 0}
