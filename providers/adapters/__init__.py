@@ -12,24 +12,34 @@ from typing import Any
 
 from providers.contract import Adapter
 
-_ADAPTERS = {
+ADAPTERS = {
     "dashscope_async": "providers.adapters.dashscope_async.DashScopeAsync",
     "dashscope_sync": "providers.adapters.dashscope_sync.DashScopeSync",
+    "fal_queue": "providers.adapters.fal_queue.FalQueue",
+    "modelscope": "providers.adapters.modelscope.ModelScope",
     "openai_images": "providers.adapters.openai_images.OpenAIImages",
+    "openai_images_tasks": "providers.adapters.openai_images_tasks.OpenAIImagesTasks",
+    "replicate": "providers.adapters.replicate.Replicate",
+    "siliconflow": "providers.adapters.siliconflow.SiliconFlow",
+    "wavespeed": "providers.adapters.wavespeed.WaveSpeed",
 }
 
 
 def kinds() -> tuple[str, ...]:
     """Every registered kind, in alphabetical order."""
-    return tuple(sorted(_ADAPTERS))
+    return tuple(sorted(ADAPTERS))
+
+
+def get_adapter_class(kind: str) -> type[Adapter]:
+    """The adapter of a kind. Raises LookupError for a kind that is not (or no longer) registered."""
+    path = ADAPTERS.get(kind)
+    if path is None:
+        raise LookupError(f"no adapter of kind {kind!r}")
+    return _load(path)
 
 
 @cache
-def get_adapter_class(kind: str) -> type[Adapter]:
-    """The adapter of a kind. Raises LookupError for a kind that is not (or no longer) registered."""
-    path = _ADAPTERS.get(kind)
-    if path is None:
-        raise LookupError(f"no adapter of kind {kind!r}")
+def _load(path: str) -> type[Adapter]:
     module, _, name = path.rpartition(".")
     adapter: type[Adapter] = getattr(import_module(module), name)
     return adapter

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar, NamedTuple
 
-from providers.contract import Billed, Code, PollFailed, ProviderError, Scope, Shape
+from providers.adapters.answers import quote_start, read_retry_after, take_image
+from providers.contract import Billed, Code, Done, PollFailed, ProviderError, RemoteImage, Scope, Shape
 from providers.transport import NotSent, Reply, ReplyLost, Transport, redact
 
-MAX_ID_CHARACTERS = 128
+#: Models with open weights, as the hubs and most who host them spell it; no closed model is called so.
+HUB_NAMES = frozenset({"qwen/qwen-image", "qwen/qwen-image-2512"})
 
 
 class Verdict(NamedTuple):
@@ -30,6 +30,8 @@ RATE_LIMITED = Verdict(Code.RATE_LIMITED, Billed.NO, Scope.OFFER)
 OVERLOADED = Verdict(Code.OVERLOADED, Billed.NO, Scope.OFFER)
 BAD_REQUEST = Verdict(Code.BAD_REQUEST, Billed.NO, Scope.REQUEST)
 CONTENT_POLICY = Verdict(Code.CONTENT_POLICY, Billed.NO, Scope.REQUEST)
+# The picture was made, and whether it is billed nobody says.
+FLAGGED = Verdict(Code.CONTENT_POLICY, Billed.UNKNOWN, Scope.REQUEST)
 UNREACHABLE = Verdict(Code.UNREACHABLE, Billed.NO, Scope.CHANNEL)
 TIMEOUT = Verdict(Code.TIMEOUT, Billed.UNKNOWN, Scope.OFFER)
 CONNECTION_LOST = Verdict(Code.CONNECTION_LOST, Billed.UNKNOWN, Scope.OFFER)
@@ -54,6 +56,11 @@ def build_seconds_option(default: float, what: str) -> Option:
         lambda value: isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 3600,
         f"{what}, in seconds, above 0 and at most 3600",
     )
+
+
+def build_switch(what: str, *, default: bool = False) -> Option:
+    """An option that is on or off."""
+    return Option(default, lambda value: isinstance(value, bool), f"{what}, true or false")
 
 
 class Carrier:
@@ -83,6 +90,10 @@ class Carrier:
     @classmethod
     def find_unsupported(cls, options: Mapping[str, Any]) -> frozenset[str]:
         return frozenset()
+
+    async def probe(self) -> None:
+        """A carrier with a free call has one of its own, and says in `free_probe` what it is."""
+        raise NotImplementedError(f"{self.kind} knows no call that is free of charge")
 
     async def _post(self, path: str, body: Mapping[str, Any], *, headers: Mapping[str, str], timeout: float) -> Reply:
         url = self._base_url + path
@@ -114,6 +125,42 @@ class Carrier:
             retry_after=read_retry_after(reply) if reply else None,
         )
 
+    def _reject(
+        self, reply: Reply, verdict: Verdict, code: str = "", message: str = "", *, upstream_id: str = ""
+    ) -> ProviderError:
+        """The error of an answer that is none: in the carrier's words, or the start of what came."""
+        words = f"{code}: {message}" if code else message
+        detail = f"{reply.status} {words}" if words else quote_start(reply)
+        return self._fail(verdict, detail, upstream_id=upstream_id, reply=reply)
+
+    def _deliver(
+        self,
+        items: Sequence[Any],
+        reply: Reply,
+        *,
+        upstream_id: str = "",
+        usage: Mapping[str, Any] | None = None,
+        flags: Sequence[Any] = (),
+    ) -> Done:
+        """The pictures among the items of a success. Raises ProviderError where none is.
+
+        `flags` say, item by item, what the carrier's own moderation found: such a picture is not passed on.
+        """
+        images: list[RemoteImage] = []
+        refused: list[ProviderError] = []
+        for position, item in enumerate(items):
+            image = take_image(item)
+            if position < len(flags) and flags[position] is True:
+                refused.append(self._fail(FLAGGED, "flagged by the carrier's moderation", upstream_id=upstream_id))
+            elif image is None:
+                refused.append(self._fail(BAD_RESPONSE, "an item without a picture", upstream_id=upstream_id))
+            else:
+                images.append(image)
+        if not images:
+            flagged = (error for error in refused if error.code is Code.CONTENT_POLICY)
+            raise next(flagged, self._reject(reply, BAD_RESPONSE, upstream_id=upstream_id))
+        return Done(tuple(images), upstream_id=upstream_id, refused=tuple(refused), usage=usage or {})
+
     def _clean(self, text: str) -> str:
         # Some carriers quote the key they refuse; a key need not look like one.
         return redact(text.replace(self._credential, "***") if self._credential else text)
@@ -132,53 +179,3 @@ def free_of_charge() -> Iterator[None]:
 def as_poll_failure(error: ProviderError) -> PollFailed:
     """A failed query says nothing about the task."""
     return PollFailed(error.code, error.detail, error.retry_after)
-
-
-def read_object(reply: Reply) -> dict[str, Any] | None:
-    """The body, if it is a JSON object."""
-    try:
-        body = reply.json()
-    except ValueError:
-        return None
-    return body if isinstance(body, dict) else None
-
-
-def read_mapping(parent: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
-    """A member that should be an object; anything else is an empty one."""
-    member = parent.get(name) if parent else None
-    return member if isinstance(member, dict) else {}
-
-
-def read_text(parent: Mapping[str, Any] | None, name: str) -> str:
-    """A member that should be a text or a number; anything else is an empty text."""
-    member = parent.get(name) if parent else None
-    return str(member) if isinstance(member, str | int) and not isinstance(member, bool) else ""
-
-
-def read_fault(body: Mapping[str, Any] | None) -> tuple[str, str]:
-    """Code and message of either envelope, flat or under `error`; an empty code where there is none."""
-    wrapped = read_mapping(body, "error")
-    fault = wrapped or body
-    return read_text(fault, "code") or read_text(wrapped, "type"), read_text(fault, "message")
-
-
-def clip_id(text: str) -> str:
-    """A carrier's id as it may be stored and shown: printable, at most 128 characters."""
-    return "".join(sign for sign in text[:MAX_ID_CHARACTERS] if sign.isprintable())
-
-
-def read_retry_after(reply: Reply) -> float | None:
-    """Seconds from now, from either form of the Retry-After header."""
-    value = reply.headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value)
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
-
-
-def quote_start(reply: Reply) -> str:
-    """The start of a body that is not what the protocol says, for the operator."""
-    return f"{reply.status} {reply.body[:500].decode('utf-8', 'replace')}"

@@ -8,19 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from providers.adapters.base import (
-    BAD_RESPONSE,
-    TASK_FAILED,
-    Carrier,
-    Option,
-    clip_id,
-    free_of_charge,
-    quote_start,
-    read_fault,
-    read_mapping,
-    read_object,
-    read_text,
-)
+from providers.adapters.answers import clip_id, quote_start, read_fault, read_mapping, read_object, read_text
+from providers.adapters.base import BAD_RESPONSE, TASK_FAILED, Carrier, Option, free_of_charge
 from providers.adapters.dashscope_errors import find_verdict, judge
 from providers.contract import Billed, Code, Job, ProviderError
 from providers.transport import Reply
@@ -41,14 +30,14 @@ class DashScope(Carrier):
     async def probe(self) -> None:
         """Ask for a task that does not exist."""
         with free_of_charge():
-            reply = await self._get(f"/tasks/{_NO_TASK}", headers=self._headers(), timeout=_PROBE_TIMEOUT_S)
+            reply = await self._get(f"/tasks/{_NO_TASK}", headers=self._authorise(), timeout=_PROBE_TIMEOUT_S)
             body = self._read(reply)
             if not read_text(read_mapping(body, "output"), "task_status"):
                 raise self._fail(BAD_RESPONSE, quote_start(reply), upstream_id=read_id(body, reply))
 
-    def _headers(self) -> dict[str, str]:
+    def _authorise(self) -> dict[str, str]:
         workspace = self._options["workspace"]
-        return self._authorise() | ({"X-DashScope-WorkSpace": workspace} if workspace else {})
+        return super()._authorise() | ({"X-DashScope-WorkSpace": workspace} if workspace else {})
 
     def _read(self, reply: Reply) -> dict[str, Any]:
         """The object of a successful answer. Raises ProviderError; a `code` makes any answer an error."""

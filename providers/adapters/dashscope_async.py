@@ -6,73 +6,47 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from providers.adapters.base import (
-    BAD_RESPONSE,
-    TASK_FAILED,
-    TASK_LOST,
-    Option,
-    as_poll_failure,
-    build_seconds_option,
-    clip_id,
-    quote_start,
-    read_mapping,
-    read_text,
-)
+from providers.adapters.answers import read_mapping, read_text
+from providers.adapters.base import BAD_RESPONSE, TASK_FAILED, TASK_LOST, Option, as_poll_failure
 from providers.adapters.dashscope import (
     DashScope,
     build_parameters,
     choose_error,
     read_id,
 )
-from providers.contract import Code, Done, Job, Pending, PollFailed, ProviderError, RemoteImage, Shape
+from providers.adapters.shapes import TaskCarrier
+from providers.contract import Done, Job, Pending, ProviderError, RemoteImage
 
 _SUBMIT = "/services/aigc/text2image/image-synthesis"
-_FIRST_POLL_S = 1.0
 # SUSPENDED is a constant of the vendor's SDK only; no state that is documented as final.
 _UNFINISHED = frozenset({"PENDING", "RUNNING", "SUSPENDED"})
 
 
-class DashScopeAsync(DashScope):
+class DashScopeAsync(DashScope, TaskCarrier):
     """Options: `workspace`, `poll_interval_s`, `submit_timeout_s`, `poll_timeout_s`."""
 
     kind = "dashscope_async"
-    shape = Shape.ASYNC
     faithful_rewrite = True  # `actual_prompt` is the text the picture was made from
-    OPTIONS: ClassVar[Mapping[str, Option]] = {
-        **DashScope.OPTIONS,
-        "poll_interval_s": build_seconds_option(2.0, "the pause between two polls of a task"),
-        "submit_timeout_s": build_seconds_option(60.0, "the longest wait for a task id"),
-        "poll_timeout_s": build_seconds_option(20.0, "the longest wait for the answer to a poll"),
-    }
+    OPTIONS: ClassVar[Mapping[str, Option]] = {**DashScope.OPTIONS, **TaskCarrier.OPTIONS}
 
     async def submit(self, job: Job) -> Pending:
         """Create a task. Whatever state it starts in, polling finds out."""
-        reply = await self._post(
-            _SUBMIT,
-            build_body(job),
-            headers=self._headers() | {"X-DashScope-Async": "enable"},
-            timeout=self._options["submit_timeout_s"],
-        )
+        reply = await self._order(_SUBMIT, build_body(job), headers={"X-DashScope-Async": "enable"})
         body = self._read(reply)
-        upstream_id = read_id(body, reply)
         task_id = read_text(read_mapping(body, "output"), "task_id")
-        if not task_id or task_id != clip_id(task_id):
-            raise self._fail(BAD_RESPONSE, quote_start(reply), upstream_id=upstream_id)
-        first = min(_FIRST_POLL_S, self._options["poll_interval_s"])
-        return Pending(task_id, upstream_id=upstream_id, poll_after=first)
+        return self._accept(task_id, reply, upstream_id=read_id(body, reply))
 
     async def poll(self, task_id: str) -> Done | Pending:
         """Ask once. A task's end arrives with HTTP 200, whether good or bad."""
-        path = f"/tasks/{quote(task_id, safe='')}"
+        reply = await self._ask(f"/tasks/{quote(task_id, safe='')}")
         try:
-            reply = await self._get(path, headers=self._headers(), timeout=self._options["poll_timeout_s"])
             body = self._read(reply)
         except ProviderError as error:
             raise as_poll_failure(error) from error
         output, upstream_id = read_mapping(body, "output"), read_id(body, reply)
         status = read_text(output, "task_status")
         if status in _UNFINISHED:
-            return Pending(task_id, upstream_id=upstream_id, poll_after=self._options["poll_interval_s"])
+            return self._wait(task_id, upstream_id=upstream_id)
         if status == "SUCCEEDED":
             return self._collect(output, upstream_id, read_mapping(body, "usage"))
         if status == "FAILED":
@@ -81,7 +55,7 @@ class DashScopeAsync(DashScope):
             raise self._fail(TASK_FAILED, "the task was cancelled", upstream_id=upstream_id)
         if status == "UNKNOWN":
             raise self._fail(TASK_LOST, "the task is not known", upstream_id=upstream_id)
-        raise PollFailed(Code.BAD_RESPONSE, self._clean(quote_start(reply)))
+        raise self._shrug(reply)
 
     def _explain(self, output: Mapping[str, Any], upstream_id: str) -> ProviderError:
         if read_text(output, "code"):

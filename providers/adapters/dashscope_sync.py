@@ -5,29 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from providers.adapters.base import BAD_RESPONSE, Option, build_seconds_option, quote_start, read_mapping, read_text
+from providers.adapters.answers import quote_start, read_mapping, read_text
+from providers.adapters.base import BAD_RESPONSE, Option
 from providers.adapters.dashscope import DashScope, build_parameters, choose_error, read_id
-from providers.contract import Done, Job, Pending, RemoteImage, Shape
+from providers.adapters.shapes import SyncCarrier
+from providers.contract import Done, Job, RemoteImage
 
 _GENERATE = "/services/aigc/multimodal-generation/generation"
 
 
-class DashScopeSync(DashScope):
-    """Options: `workspace`, `read_timeout_s`."""
+class DashScopeSync(DashScope, SyncCarrier):
+    """Options: `workspace`, `read_timeout_s`. The carrier itself gives up at 300 s."""
 
     kind = "dashscope_sync"
-    shape = Shape.SYNC
-    OPTIONS: ClassVar[Mapping[str, Option]] = {
-        **DashScope.OPTIONS,
-        # The carrier gives up at 300 s; whoever gives up first does not learn what was billed.
-        "read_timeout_s": build_seconds_option(310.0, "the longest wait for the pictures"),
-    }
+    OPTIONS: ClassVar[Mapping[str, Option]] = {**DashScope.OPTIONS, **SyncCarrier.OPTIONS}
 
     async def submit(self, job: Job) -> Done:
         """Order and wait. The connection stands silent until the pictures are made."""
-        reply = await self._post(
-            _GENERATE, build_body(job), headers=self._headers(), timeout=self._options["read_timeout_s"]
-        )
+        reply = await self._order(_GENERATE, build_body(job))
         body = self._read(reply)
         upstream_id = read_id(body, reply)
         contents = list(list_contents(body))
@@ -36,10 +31,6 @@ class DashScopeSync(DashScope):
         if not images:
             raise choose_error(refused) or self._fail(BAD_RESPONSE, quote_start(reply), upstream_id=upstream_id)
         return Done(images, upstream_id=upstream_id, refused=refused, usage=read_mapping(body, "usage"))
-
-    async def poll(self, task_id: str) -> Done | Pending:
-        """Never asked: this shape knows no tasks."""
-        raise self._fail(BAD_RESPONSE, f"a synchronous carrier was asked for a task {task_id!r}")
 
 
 def build_body(job: Job) -> dict[str, Any]:

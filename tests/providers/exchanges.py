@@ -1,11 +1,15 @@
 """Recorded wire data: what a carrier is sent, what it says, and what that means here.
 
-`wire/<kind>/carrier.json` holds the path of the carrier's base URL; `errors.json` a table of its error codes;
-every other file there a list of exchanges. A new carrier needs no test code, only these files.
+`wire/<kind>/carrier.json` holds the path of the carrier's base URL, and sets of options worth a try; `errors.json` a
+table of its error codes and the envelopes they come in; every other file there a list of exchanges. `wire/every` holds
+exchanges that mean the same with every carrier. A new carrier needs no test code, only these files.
+
+An exchange has one `reply`, or `replies` to one call after the other; `{origin}` in them is the carrier's own host.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +18,13 @@ import orjson
 import pytest
 
 from providers.adapters import get_adapter_class, kinds
-from providers.contract import Done, Job, Pending, PollFailed, ProviderError
+from providers.contract import Done, Job, Pending, PollFailed, ProviderError, Shape
 from providers.transport import Transport
 from tests.providers import upstream as carrier_side
-from tests.providers.upstream import Answer, Upstream, say, say_json
+from tests.providers.upstream import Answer, Received, Upstream, say
 
 WIRE = Path(__file__).parent / "wire"
+EVERY = WIRE / "every"
 CREDENTIAL = "sk-ws-H.test.0123456789abcdef"
 JOB = {"model": "qwen-image-plus", "prompt": '一只戴帽子的猫, "cat"', "width": 1664, "height": 928}
 FAULTS: dict[str, Answer] = {
@@ -36,48 +41,92 @@ def load(kind: str, name: str) -> Any:
     return orjson.loads((WIRE / kind / name).read_bytes())
 
 
-def list_exchanges() -> Iterator[Any]:
-    for kind in kinds():
-        for path in sorted((WIRE / kind).glob("*.json")):
+def list_exchanges(*only: str) -> Iterator[Any]:
+    """Every exchange of these kinds, or of all: their own, and those that mean the same with every carrier."""
+    for kind in only or kinds():
+        for path in [*sorted((WIRE / kind).glob("*.json")), *find_common_files(kind)]:
             if path.name not in ("carrier.json", "errors.json"):
-                for exchange in load(kind, path.name):
-                    yield pytest.param(kind, exchange, id=f"{kind}/{path.stem}: {exchange['name']}")
+                for exchange in orjson.loads(path.read_bytes()):
+                    where = "" if path.parent.name == kind else "every "
+                    yield pytest.param(kind, exchange, id=f"{kind}/{where}{path.stem}: {exchange['name']}")
 
 
-def list_errors() -> Iterator[Any]:
+def find_common_files(kind: str) -> Iterator[Path]:
+    adapter = get_adapter_class(kind)
+    yield EVERY / "submit.json"
+    if adapter.shape is Shape.ASYNC:
+        yield EVERY / "poll.json"
+    if adapter.free_probe:
+        yield EVERY / "probe.json"
+
+
+def list_errors(*only: str) -> Iterator[Any]:
     """Every row of every table, in each envelope in which the code may arrive."""
-    for kind in kinds():
+    for kind in only or kinds():
         table = load(kind, "errors.json")
         for row in table["rows"]:
-            for envelope in table["envelopes"]:
-                yield pytest.param(
-                    kind, wrap(row, envelope), row, id=f"{kind}: {row['status']} {row['code']} {envelope}"
-                )
+            for envelope in row.get("envelopes", table["envelopes"]):
+                exchange = {
+                    "call": "submit",
+                    "reply": {"status": row["status"], "json": fill(table["envelopes"][envelope], row)},
+                }
+                yield pytest.param(kind, exchange, row, id=f"{kind}: {row['status']} {row['code']} {envelope}")
 
 
-def wrap(row: dict[str, Any], envelope: str) -> dict[str, Any]:
-    fault = {"code": row["code"], "message": row["message"]}
-    body = {**fault, "request_id": "r-1"} if envelope == "flat" else {"error": {**fault, "param": None}}
-    return {"call": "submit", "reply": {"status": row["status"], "json": body}}
+def fill(template: Any, row: dict[str, Any]) -> Any:
+    """An envelope with the code and the message of a row in their places; a code that is a number stays one."""
+    if isinstance(template, dict):
+        return {name: fill(value, row) for name, value in template.items()}
+    if isinstance(template, list):
+        return [fill(value, row) for value in template]
+    return row[template.strip("{}")] if template in ("{code}", "{message}") else template
 
 
-def choose_answer(reply: dict[str, Any]) -> Answer:
+def list_replies(exchange: dict[str, Any]) -> list[dict[str, Any]]:
+    return exchange["replies"] if "replies" in exchange else [exchange["reply"]]
+
+
+def choose_answer(exchange: dict[str, Any]) -> Answer:
+    """Answer the first call by the first reply, and so on; the last one stays."""
+    replies = list_replies(exchange)
+    rest = iter(replies)
+
+    async def answer(request: Received, writer: asyncio.StreamWriter) -> None:
+        await build_answer(next(rest, replies[-1]), f"http://{request.headers['host']}")(request, writer)
+
+    return answer
+
+
+def build_answer(reply: dict[str, Any], origin: str) -> Answer:
     if "fault" in reply:
         return FAULTS[reply["fault"]]
+    status, headers = reply["status"], reply.get("headers", {})
     if "json" in reply:
-        return say_json(reply["json"], status=reply["status"], headers=reply.get("headers"))
-    return say(reply["text"].encode(), status=reply["status"], headers=reply.get("headers"))
+        headers = {"Content-Type": "application/json", **headers}
+        return say(orjson.dumps(reply["json"]).replace(b"{origin}", origin.encode()), status=status, headers=headers)
+    return say(reply["text"].encode(), status=status, headers=headers)
+
+
+def choose_options(kind: str, exchange: dict[str, Any]) -> dict[str, Any] | None:
+    """Its options; `timeout_s` stands for all of an adapter's own timeouts."""
+    if "timeout_s" not in exchange:
+        return exchange.get("options")
+    options = getattr(get_adapter_class(kind), "OPTIONS", {})
+    return dict.fromkeys((name for name in options if name.endswith("_timeout_s")), exchange["timeout_s"])
 
 
 async def play(kind: str, exchange: dict[str, Any]) -> tuple[Any, Upstream]:
     """Make the call of an exchange against a carrier that answers as recorded: what came of it, and the carrier."""
-    async with Upstream(choose_answer(exchange["reply"])) as upstream:
+    async with Upstream(choose_answer(exchange)) as upstream:
         client = Transport(allow=[upstream.pair])
-        if exchange["reply"].get("fault") == "refuse":
+        if list_replies(exchange)[0].get("fault") == "refuse":
             await upstream.stop_listening()
         base_path = exchange.get("base_path", load(kind, "carrier.json")["base_path"])
         adapter = get_adapter_class(kind)(
-            client, credential=CREDENTIAL, base_url=upstream.url + base_path, options=exchange.get("options")
+            client,
+            credential=CREDENTIAL,
+            base_url=upstream.url + base_path,
+            options=choose_options(kind, exchange),
         )
         try:
             return await call(adapter, exchange), upstream

@@ -10,24 +10,54 @@ import pytest
 from providers.adapters import find_option_faults, get_adapter_class, kinds
 from providers.contract import Billed, Code, Done, PollFailed, ProviderError, Scope, Shape
 from providers.transport import Transport
-from tests.providers.exchanges import CREDENTIAL, describe, list_errors, list_exchanges, load, narrow, play
+from tests.providers.exchanges import (
+    CREDENTIAL,
+    WIRE,
+    describe,
+    list_errors,
+    list_exchanges,
+    list_replies,
+    load,
+    narrow,
+    play,
+)
+from tests.providers.upstream import Received
+
+#: What any carrier may say, whatever its protocol; `wire/every` has it.
+COMMON = {Code.UNREACHABLE, Code.TIMEOUT, Code.CONNECTION_LOST, Code.BAD_RESPONSE, Code.AUTH, Code.RATE_LIMITED}
+#: Of a job, what a customer may leave out.
+OPTIONAL = {"negative_prompt": "blurred", "seed": 424242, "prompt_extend": False, "watermark": True}
+#: The ends that the recorded exchanges of a call must show.
+ENDS = {
+    (Shape.SYNC, "submit"): {"done", "error"},
+    (Shape.ASYNC, "submit"): {"pending", "error"},
+    (Shape.ASYNC, "poll"): {"pending", "done", "error", "poll_failed"},
+}
 
 
 @pytest.mark.parametrize(("kind", "exchange"), list(list_exchanges()))
 async def test_what_an_exchange_means(kind: str, exchange: dict[str, Any]):
     outcome, upstream = await play(kind, exchange)
     assert narrow(describe(outcome), exchange["outcome"]) == exchange["outcome"]
-    sent = {"refuse": 0, "hang_up_always": 2}.get(exchange["reply"].get("fault", ""), 1)
-    if exchange["reply"].get("fault") == "hang_up_always":
-        # The first connection of a client is not an old one; aiohttp repeats a question all the same.
-        assert {request.method for request in upstream.received} == {"GET"}
+    replies = list_replies(exchange)
+    # A question is asked a second time where the connection is lost; an order never is.
+    sent = {"refuse": 0, "hang_up_always": len(replies) + 1}.get(replies[-1].get("fault", ""), len(replies))
     assert len(upstream.received) == sent
-    if "expect" in exchange:
-        check_request(upstream.received[0], exchange["expect"])
+    if exchange["call"] != "submit":
+        check_free_of_charge(upstream.received)
+    expected = exchange.get("expect", [])
+    for request, wanted in zip(upstream.received, expected if isinstance(expected, list) else [expected], strict=False):
+        check_request(request, wanted)
 
 
-def check_request(request: Any, expected: dict[str, Any]) -> None:
-    assert (request.method, request.target) == (expected["method"], expected["target"])
+def check_free_of_charge(received: list[Received]) -> None:
+    """A poll and a probe order nothing."""
+    assert {(request.method, request.body) for request in received} <= {("GET", b"")}
+
+
+def check_request(request: Received, expected: dict[str, Any]) -> None:
+    line = {"method": request.method, "target": request.target}
+    assert line == {name: expected.get(name, value) for name, value in line.items()}
     wanted = expected.get("headers", {})
     assert {name: request.headers.get(name) for name in wanted} == wanted
     assert set(expected.get("without", ())).isdisjoint(request.headers)
@@ -48,13 +78,38 @@ async def test_what_an_error_code_means(kind: str, exchange: dict[str, Any], row
 
 @pytest.mark.parametrize("kind", kinds())
 def test_the_wire_data_covers_the_vocabulary(kind: str):
-    said = {row["means"] for row in load(kind, "errors.json")["rows"]}
-    said |= {
-        exchange["outcome"]["error"]["code"] for exchange in load(kind, "submit.json") if "error" in exchange["outcome"]
-    }
-    everything = set(Code) - {Code.TASK_FAILED, Code.TASK_LOST}
-    assert everything <= said
-    assert {exchange["call"] for exchange in load(kind, "probe.json")} == {"probe"}
+    table = load(kind, "errors.json")
+    said = COMMON | {Code(row["means"]) for row in table["rows"]} | find_codes(kind, "submit")
+    # What a carrier has no documented word for is owned to, not invented.
+    undocumented = {Code(code) for code in table.get("undocumented", ())}
+    assert said & undocumented == set()
+    assert said | undocumented | {Code.TASK_FAILED, Code.TASK_LOST} == set(Code)
+
+
+@pytest.mark.parametrize("kind", kinds())
+def test_the_wire_data_shows_every_end(kind: str):
+    adapter = get_adapter_class(kind)
+    for (shape, call), ends in ENDS.items():
+        if shape is adapter.shape:
+            said = {end for exchange in list_calls(kind, call) for end in exchange["outcome"]}
+            assert ends <= said | {"error"}
+    if adapter.shape is Shape.ASYNC:
+        assert Code.TASK_FAILED in find_codes(kind, "poll")
+    assert {end for exchange in list_calls(kind, "probe") for end in exchange["outcome"]} == (
+        {"nothing", "error"} if adapter.free_probe else set()
+    )
+
+
+def list_calls(kind: str, call: str) -> list[dict[str, Any]]:
+    """The kind's own exchanges of one call."""
+    exchanges = [parameters.values[1] for parameters in list_exchanges(kind) if "/every " not in str(parameters.id)]
+    return [exchange for exchange in exchanges if exchange["call"] == call]
+
+
+def find_codes(kind: str, call: str) -> set[Code]:
+    """The codes of errors in the kind's own exchanges of one call."""
+    outcomes = [exchange["outcome"] for exchange in list_calls(kind, call)]
+    return {Code(outcome["error"]["code"]) for outcome in outcomes if "error" in outcome}
 
 
 @pytest.mark.parametrize("kind", kinds())
@@ -70,14 +125,39 @@ async def test_no_credential_is_ever_quoted(kind: str):
 
 @pytest.mark.parametrize("kind", kinds())
 async def test_a_sync_adapter_is_never_polled(kind: str):
+    outcome, upstream = await play(kind, {"call": "poll", "task_id": "1", "reply": {"status": 200, "json": {}}})
     if get_adapter_class(kind).shape is Shape.ASYNC:
-        outcome, _ = await play(kind, {"call": "poll", "task_id": "1", "reply": {"status": 200, "json": {}}})
         assert isinstance(outcome, PollFailed)
         return
-    outcome, upstream = await play(kind, {"call": "poll", "task_id": "1", "reply": {"status": 200, "json": {}}})
     assert isinstance(outcome, ProviderError)
     assert (outcome.code, outcome.billed, outcome.scope) == (Code.BAD_RESPONSE, Billed.UNKNOWN, Scope.OFFER)
     assert upstream.received == []
+
+
+@pytest.mark.parametrize("kind", kinds())
+async def test_whoever_has_no_free_call_makes_none(kind: str):
+    adapter = get_adapter_class(kind)
+    if not adapter.free_probe:
+        build = adapter(Transport(), credential="k", base_url="https://a.example")
+        with pytest.raises(NotImplementedError, match=f"{kind} knows no call that is free of charge"):
+            await build.probe()
+
+
+@pytest.mark.parametrize("kind", kinds())
+async def test_what_a_channel_cannot_pass_on_is_never_sent_and_all_else_is(kind: str):
+    for options in load(kind, "carrier.json").get("options", [{}]):
+        unsupported = get_adapter_class(kind).find_unsupported(options)
+        bare = await read_order(kind, options, {})
+        sent = {name for name, value in OPTIONAL.items() if await read_order(kind, options, {name: value}) != bare}
+        assert sent == set(OPTIONAL) - unsupported
+        assert unsupported <= set(OPTIONAL)
+
+
+async def read_order(kind: str, options: dict[str, Any], job: dict[str, Any]) -> Any:
+    """The body of the order for a job, whatever comes of it."""
+    exchange = {"call": "submit", "job": job, "options": options, "reply": {"status": 200, "json": {}}}
+    _, upstream = await play(kind, exchange)
+    return orjson.loads(upstream.received[0].body)
 
 
 @pytest.mark.parametrize("kind", kinds())
@@ -86,15 +166,23 @@ def test_a_kind_is_what_it_is_registered_as(kind: str):
     assert adapter.kind == kind
     assert isinstance(adapter.shape, Shape)
     assert isinstance(adapter.faithful_rewrite, bool)
+    assert isinstance(adapter.free_probe, str)
+    assert {name.lower() for name in adapter.open_weights} == adapter.open_weights
 
 
-def test_three_kinds_are_registered():
-    assert kinds() == ("dashscope_async", "dashscope_sync", "openai_images")
+def test_every_kind_and_no_other_has_wire_data():
+    assert {folder.name for folder in WIRE.iterdir()} == {*kinds(), "every"}
 
 
 def test_a_kind_that_is_gone_has_no_class():
     with pytest.raises(LookupError, match="no adapter of kind 'midjourney'"):
         get_adapter_class("midjourney")
+
+
+@pytest.mark.parametrize("kind", kinds())
+def test_no_closed_model_counts_as_open(kind: str):
+    closed = {"qwen-image-plus", "qwen-image-max", "qwen-image-2.0", "qwen-image-2.0-pro", "qwen-image"}
+    assert closed.isdisjoint(get_adapter_class(kind).open_weights)
 
 
 @pytest.mark.parametrize(
