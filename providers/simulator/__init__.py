@@ -1,12 +1,14 @@
 """A fake upstream that speaks the carriers' real protocols and misbehaves on demand. No Django in here.
 
 app           which path belongs to whom
-intake        what every order goes through, whatever its protocol
-dashscope     DashScope text2image: submit, and tasks: query, list, cancel
+intake        what every order goes through, whatever its protocol; enquiries: what every question does
+dashscope     DashScope text2image: submit; queries: its tasks
 multimodal    DashScope multimodal-generation: the picture in the answer
-reseller      an OpenAI-images reseller of the new-api family
+reseller      an OpenAI-images reseller of the new-api family; relay: one that answers with tasks
+fal           fal's queue: submit; fal_queue: status, response, cancel
+siliconflow   SiliconFlow's images
 links, studio pictures behind signed, expiring links
-bill          what this upstream would charge
-faults        everything that can go wrong, by rule, header or prompt
-control       /_sim: bill, rules, scenario and clock while it runs
+bill          what this upstream would charge; traffic: what was asked too often
+faults        everything that can go wrong, by rule, header or prompt; outages: everything does, for now
+control       /_sim: bill, rules, outages, scenario and clock while it runs
 """

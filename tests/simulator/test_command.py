@@ -58,7 +58,8 @@ def test_from_start_to_end(started: tuple[subprocess.Popen[str], Path], bare: ht
     child.send_signal(signal.SIGTERM)
     output, errors = child.communicate(timeout=10)
     assert child.returncode == 0
-    assert output == f"Simulated upstream on {url} (DashScope: /api/v1, reseller: /v1)\n"
+    served = "DashScope: /api/v1, resellers: /v1 and /relay/v1, fal: /fal, SiliconFlow: /siliconflow/v1"
+    assert output == f"Simulated upstream on {url} ({served})\n"
     assert errors == ""
 
 
