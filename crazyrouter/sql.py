@@ -131,6 +131,12 @@ class Statement:
             cursor.execute(self._render_for_driver(connection.vendor), (dump(rows),))
             return list(cursor.fetchall())
 
+    def fetch(self, connection: BaseDatabaseWrapper, *values: Any) -> list[tuple[Any, ...]]:
+        """Execute with plain values for the placeholders and wait for what comes back."""
+        with open_cursor(connection) as cursor:
+            cursor.execute(self._render_for_driver(connection.vendor), values)
+            return list(cursor.fetchall())
+
     def send(self, connection: BaseDatabaseWrapper, rows: Sequence[Mapping[str, Any]]) -> None:
         """Execute with these rows; inside a `pipeline` the answer is not waited for."""
         self.send_values(connection, dump(rows))
@@ -224,6 +230,21 @@ def read_clock(connection: BaseDatabaseWrapper) -> datetime:
     if isinstance(moment, str):
         return datetime.fromisoformat(moment).replace(tzinfo=UTC)
     return cast("datetime", moment)
+
+
+#: In the driver's own words, for transactions that compute with the clock.
+READ_EPOCH_MS = {
+    "postgresql": "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint",
+    "sqlite": "SELECT CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)",
+}
+
+
+def read_epoch_ms(connection: BaseDatabaseWrapper) -> int:
+    """The database's own clock in epoch milliseconds."""
+    with open_cursor(connection) as cursor:
+        cursor.execute(READ_EPOCH_MS[connection.vendor])
+        (moment,) = cursor.fetchone()
+    return int(moment)
 
 
 @contextmanager

@@ -36,6 +36,8 @@ TOO_MANY_REQUESTS = "Too many requests in a minute. Nothing was charged. Please 
 def make_refusal(refused: OrderRefused) -> ApiError:
     """What the ledger refused, in the words of the contract."""
     verdict = refused.verdict
+    if verdict is None and refused.retry_after_s is not None:
+        return ApiError(NO_CAPACITY.code, headers={"Retry-After": str(refused.retry_after_s)})
     if verdict is None:
         return ApiError(NO_CHANNEL.code)
     code = REFUSALS_BY_REASON[verdict.reason]
@@ -61,7 +63,8 @@ def describe_window(verdict: Verdict | None) -> dict[str, str]:
 async def render_outcome(outcome: Outcome) -> HttpResponse:
     """The images, or the error that the outcome's row says."""
     if outcome.failure:
-        return render_error(ApiError(outcome.failure, request_id=outcome.id))
+        retry = {} if outcome.retry_after_s is None else {"Retry-After": str(outcome.retry_after_s)}
+        return render_error(ApiError(outcome.failure, request_id=outcome.id, headers=retry))
     items = b",".join([await render_item(picture, outcome) for picture in outcome.pictures])
     return render_bytes(b'{"created":%d,"data":[' % read_time(outcome.id) + items + b"]}", request_id=outcome.id)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,6 @@ from crazyrouter.generation.order import Idempotency, Order
 from crazyrouter.generation.snapshot import Snapshot, View
 from models_registry.catalog import PublicModel
 from models_registry.limits import Refused, check_length, check_n, choose_render_size, choose_size
-from providers.routing import order_candidates
 
 #: What is passed on to upstreams, as they know it.
 FORWARDED = ("negative_prompt", "seed", "prompt_extend", "watermark", "user")
@@ -112,8 +112,8 @@ def build_order(
         render_size=choose_render_size(model, size),
         n=n,
         response_format=values.get("response_format", "url"),
-        candidates=order_candidates(view.routes.get(model.name, ())),
         request_hash=request_hash,
+        luck=random.random(),  # noqa: S311 - no secret
         idempotency=idempotency,
     )
 

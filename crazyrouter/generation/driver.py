@@ -8,22 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.db import Error as AnyDatabaseError
 
-from crazyrouter.generation.journal.attempts import Acceptance, Grant, accept_attempts, grant_attempts
+from crazyrouter.generation.allocation import Placement
+from crazyrouter.generation.journal.attempts import Acceptance, accept_attempts
 from crazyrouter.generation.journal.finishing import Finish, finish_generations
+from crazyrouter.generation.journal.queue import Asking, place_asks
 from crazyrouter.generation.journal.results import Ended, book_results
 from crazyrouter.generation.lane import Lane, Operation
-from crazyrouter.generation.order import Call, CallResult, Order, Outcome
-from crazyrouter.generation.outcomes import LeaseLost, Next, judge, judge_call
+from crazyrouter.generation.models import Attempt
+from crazyrouter.generation.order import Ask, Call, CallResult, Failure, Order, Outcome
+from crazyrouter.generation.outcomes import NO_CAPACITY, STORAGE_CODE, LeaseLost, Next, judge, judge_failure
+from crazyrouter.generation.router import Router
 from crazyrouter.generation.upstream import Upstream, make_call
-from providers.contract import Billed, Pending
-from providers.routing import Route
+from crazyrouter.generation.waiting import NoRoom, Queue
+from crazyrouter.generation.wellbeing import Wellbeing
+from providers.capacity import MARGIN_MS, LateStart, restamp_starts
+from providers.contract import Billed, Code, Pending, Scope
+from providers.health import Report
+from providers.routing import Decision
 
 logger = logging.getLogger(__name__)
 
@@ -35,67 +44,155 @@ WRITE_PATIENCE_S = 60.0
 WRITE_PAUSE_S = 1.0
 #: A submit this close to the end of its lease asks the database first whether the generation is still ours.
 LEASE_MARGIN_S = 2.0
+#: However often upstreams throttle it, a generation is not asked for more often than this.
+MOST_CALLS = 100
+#: Later than this a submit is no longer counted from its grant; what comes later still was another kind of trouble.
+LATE_MS, LATEST_MS = MARGIN_MS // 2, 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What all drivers of one process share."""
+
+    lane: Lane
+    upstream: Upstream
+    router: Router
+    queue: Queue
+    wellbeing: Wellbeing
 
 
 @dataclass(slots=True)
 class Driver:
-    """`deadline` and `leased_until` are in `time.monotonic()` seconds; `ended` is what came of calls so far."""
+    """`deadline`, `queue_until` and `leased_until` are in `time.monotonic()` seconds; `ended` is what came of calls so
+    far. Until one of its calls has `started` it waits for room no longer than `queue_until`."""
 
     order: Order
     owner: str
-    lane: Lane
-    upstream: Upstream
+    desk: Desk
     #: Refreshes the leases of this process and says whether this generation is among them.
     keep_lease: Callable[[], Awaitable[bool]]
     deadline: float
+    queue_until: float
     leased_until: float
+    started: bool = False
     next_number: int = 1
     ended: list[CallResult] = field(default_factory=list)
     open_calls: int = 0
 
-    def plan(self, slots: tuple[int, ...], candidates: tuple[Route, ...], *, paid_tries: int = 0) -> tuple[Call, ...]:
-        """Fan the slots out over as many calls as the first candidate needs."""
-        size = candidates[0].max_n
-        groups = [slots[start : start + size] for start in range(0, len(slots), size)]
-        first, self.next_number = self.next_number, self.next_number + len(groups)
-        return tuple(Call(first + i, group, candidates, paid_tries) for i, group in enumerate(groups))
+    def make_ask(
+        self,
+        slots: tuple[int, ...],
+        decision: Decision,
+        *,
+        reason: str = "the first choice",
+        tried: frozenset[int] = frozenset(),
+        paid_tries: int = 0,
+    ) -> Ask:
+        """Ask for the slots, with numbers of its own for as many calls as it may need."""
+        first, self.next_number = self.next_number, self.next_number + len(slots)
+        return Ask(self.order, first, slots, decision, reason, tried, paid_tries)
 
-    async def drive(self, calls: Sequence[Call], broken: Sequence[Broken] = ()) -> Outcome:
-        """Serve the calls, go on from those that broke, book what came of it all. Raises LeaseLost."""
+    async def drive(self, placement: Placement, calls: Sequence[Call] = (), broken: Sequence[Broken] = ()) -> Outcome:
+        """Serve what was placed and what was accepted before, go on from calls that broke, book what came of it all.
+
+        Raises LeaseLost.
+        """
         self.open_calls += len(calls) + len(broken)
         steps = [self._serve(call) for call in calls] + [self._go_on(call, result) for call, result in broken]
-        await gather(steps)
+        await gather([*steps, *self._begin(placement)])
         await self._finish()
         return make_outcome(self.order, self.ended)
 
+    async def place(self, ask: Ask) -> Placement:
+        """Attempts for the ask, or places in the queue, are durable before any upstream hears of it."""
+        limit_s = max(0.0, self._find_patience() - time.monotonic())
+        placement = await self._write(place_asks, Asking(ask, self.owner, limit_s))
+        if placement.retry_after_s is not None:
+            self.ended.append(make_vain(ask, NoRoom(placement.retry_after_s)))
+        return placement
+
     # --- calls ---
+
+    def _begin(self, placement: Placement) -> list[Coroutine[Any, Any, None]]:
+        """A step for each call that starts now, and for each that waits."""
+        self.open_calls += len(placement.calls) + len(placement.waiting)
+        self.started = self.started or bool(placement.calls)
+        return [self._serve(call) for call in placement.calls] + [self._wait(ask) for ask in placement.waiting]
+
+    async def _wait(self, ask: Ask) -> None:
+        """Wait for a turn, then serve the call; what is left of the ask goes on waiting beside it."""
+        try:
+            granted = await self.desk.queue.wait(ask, self.owner, until=self._find_patience)
+        except NoRoom as vain:
+            self.open_calls -= 1
+            self.ended.append(make_vain(ask, vain))
+            return
+        self.started = True
+        steps = [self._serve(granted.call)]
+        if granted.rest is not None:
+            self.open_calls += 1
+            steps.append(self._wait(granted.rest))
+        await gather(steps)
+
+    def _find_patience(self) -> float:
+        return self.deadline if self.started else min(self.queue_until, self.deadline)
 
     async def _serve(self, call: Call) -> None:
         """Make the call, and go on from its result."""
+        began = time.monotonic()
         if call.accepted is None:
             await self._confirm_lease()
+            if not await self.desk.router.is_in_service(self.order, call.route):
+                await self._go_on(call, give_room_back(call, make_withdrawn(call), began))
+                return
+            self._tell_late_start(call)
         result = await make_call(
-            self.upstream, self.order, call, deadline=self.deadline, on_accepted=lambda task: self._accept(call, task)
+            self.desk.upstream,
+            self.order,
+            call,
+            deadline=self.deadline,
+            on_accepted=lambda task: self._accept(call, task),
         )
+        result = give_room_back(call, result, began)
+        if report := make_report(self.order, call, result):
+            self.desk.wellbeing.note(report)
         await self._go_on(call, result)
 
     async def _go_on(self, call: Call, result: CallResult) -> None:
-        """Where the row of the result says so, try the next candidate while time remains."""
+        """Where the rows of its failures say so, try further candidates for the slots that are left, while time
+        remains."""
         self.open_calls -= 1
-        rest = choose_next(call, result)
-        if not rest or time.monotonic() >= self.deadline:
+        asks = [] if time.monotonic() >= self.deadline else [ask async for ask in self._ask_again(call, result)]
+        if not asks:
             # Alone or last, it is booked together with the end of the generation.
             self.ended.append(await self._book(result) if self.open_calls else result)
             return
-        further = self.plan(call.slots, rest, paid_tries=count_paid_tries(call, result))
-        self.open_calls += len(further)
+        self.open_calls += len(asks)
         self.ended.append(await self._book(result))
-        await self.grant(further)
-        await gather([self._serve(one) for one in further])
+        placements = [await self.place(ask) for ask in asks]
+        self.open_calls -= len(asks)
+        await gather([step for placement in placements for step in self._begin(placement)])
 
-    async def grant(self, calls: Sequence[Call]) -> None:
-        """Their attempts are durable, and the lease ours, before any upstream hears of them."""
-        await gather([self._write(grant_attempts, Grant(self.order, call, self.owner)) for call in calls])
+    async def _ask_again(self, call: Call, result: CallResult) -> AsyncIterator[Ask]:
+        """An ask for each group of slots that may be ordered again, where somebody can serve them."""
+        if self.next_number > MOST_CALLS:
+            return
+        for again in list_again(call, result):
+            decision = await self.desk.router.choose(self.order, tried=again.tried)
+            tried = again.tried
+            if not decision.candidates and again.paid_tries > call.paid_tries:
+                # Nobody else: a channel that allows it is asked once more.
+                decision, tried = await self.desk.router.choose(self.order), frozenset()
+            if decision.candidates:
+                yield self.make_ask(
+                    again.slots, decision, reason=again.reason, tried=tried, paid_tries=again.paid_tries
+                )
+
+    def _tell_late_start(self, call: Call) -> None:
+        """The upstream counts from when the call arrives; nobody else may start before that count allows it."""
+        late_ms = int(time.time() * 1000) - call.granted_ms
+        if call.route.capacity_id is not None and call.granted_ms and LATE_MS < late_ms < LATEST_MS:
+            self.desk.lane.note(restamp_starts, LateStart(call.route.capacity_id, call.granted_ms, late_ms))
 
     async def _accept(self, call: Call, task: Pending) -> None:
         acceptance = Acceptance(self.order.id, self.owner, call.number, task.task_id, task.upstream_id)
@@ -105,9 +202,11 @@ class Driver:
         if result.booked:
             return result
         await self._write(book_results, Ended(self.order.id, self.owner, result))
+        if result.capacity_id is not None:
+            self.desk.queue.wake()
         return replace(result, booked=True)
 
-    async def _write(self, operation: Operation, item: Any) -> None:
+    async def _write(self, operation: Operation, item: Any) -> Any:
         """A durable step. Raises LeaseLost where it was refused, because another process drives the generation now.
 
         A database that is away is waited for: what this process knows of tasks and pictures nobody else does.
@@ -115,7 +214,7 @@ class Driver:
         until = time.monotonic() + WRITE_PATIENCE_S
         while True:
             try:
-                won = await self.lane.write(operation, item)
+                written = await self.desk.lane.write(operation, item)
             except AnyDatabaseError:
                 if time.monotonic() >= until:
                     raise
@@ -123,8 +222,9 @@ class Driver:
                 await asyncio.sleep(WRITE_PAUSE_S)
             else:
                 break
-        if not won:
+        if not written:
             raise LeaseLost(self.order.id)
+        return written
 
     async def _confirm_lease(self) -> None:
         """A process that slept through its lease must not submit what somebody else has taken over."""
@@ -136,6 +236,8 @@ class Driver:
     async def _finish(self) -> None:
         finish = Finish(self.order, self.owner, judge(self.ended), tuple(self.ended), merge_rewrites(self.ended))
         await self._write(finish_generations, finish)
+        if finish.capacity_ids:
+            self.desk.queue.wake()
 
     def list_unbooked(self) -> list[str]:
         """Names of pictures that no row names yet."""
@@ -157,20 +259,80 @@ async def gather(steps: Sequence[Coroutine[Any, Any, None]]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def choose_next(call: Call, result: CallResult) -> tuple[Route, ...]:
-    """Who is asked for the same slots now; nobody where the row of the result ends it."""
-    rest = call.candidates[1:]
-    follows = judge_call(result).next
-    if follows is Next.NEXT_CANDIDATE:
-        return rest
-    if follows is Next.RETRY_IF_ALLOWED and call.paid_tries < call.route.retry_billed:
-        return rest or call.candidates
-    return ()
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Slots of an ended call that may be ordered again. `tried` offers are left out."""
+
+    slots: tuple[int, ...]
+    tried: frozenset[int]
+    paid_tries: int
+    reason: str
 
 
-def count_paid_tries(call: Call, result: CallResult) -> int:
-    """Earlier calls for these slots that an upstream may have charged for, this one included."""
-    return call.paid_tries + any(failure.billed != Billed.NO for failure in result.failures)
+def list_again(call: Call, result: CallResult) -> Iterator[Again]:
+    """By failure, what its row allows: an offer that was busy may be asked again when it has cooled down."""
+    for failure, slots in share_slots(call, result):
+        follows = judge_failure(failure).next
+        tried = call.tried if failure.code == Code.RATE_LIMITED else call.tried | {call.route.offer_id}
+        reason = f"after {call.route.channel_name} failed: {failure.code}"
+        if slots and follows is Next.NEXT_CANDIDATE:
+            yield Again(slots, tried, call.paid_tries, reason)
+        elif slots and follows is Next.RETRY_IF_ALLOWED and call.paid_tries < call.route.retry_billed:
+            yield Again(slots, tried, call.paid_tries + 1, reason)
+
+
+def share_slots(call: Call, result: CallResult) -> list[tuple[Failure, tuple[int, ...]]]:
+    """Each failure with its slots; those that no failure names belong to the first that names none."""
+    taken = {picture.slot for picture in result.pictures} | {slot for one in result.failures for slot in one.slots}
+    left = tuple(slot for slot in call.slots if slot not in taken)
+    shares: list[tuple[Failure, tuple[int, ...]]] = []
+    for failure in result.failures:
+        shares.append((failure, failure.slots or left))
+        left = left if failure.slots else ()
+    return shares
+
+
+def make_vain(ask: Ask, vain: NoRoom) -> CallResult:
+    """Slots for which no call was made. There is no attempt to end, so it counts as booked."""
+    if vain.retry_after_s is None:
+        failure = Failure(Code.UNREACHABLE, Billed.NO, Scope.CHANNEL, "no channel is left that could serve it")
+    else:
+        failure = Failure(
+            Code.RATE_LIMITED, Billed.NO, Scope.OFFER, "no room in time", retry_after_s=vain.retry_after_s
+        )
+    return CallResult(ask.number, Attempt.State.REJECTED, failures=(failure,), booked=True)
+
+
+def make_withdrawn(call: Call) -> CallResult:
+    """The channel went out of service between the grant and the submit."""
+    failure = Failure(Code.NOT_AVAILABLE, Billed.NO, Scope.OFFER, "never sent: taken out of service meanwhile")
+    return CallResult(call.number, Attempt.State.REJECTED, failures=(failure,))
+
+
+def give_room_back(call: Call, result: CallResult, began: float) -> CallResult:
+    took_ms = int((time.monotonic() - began) * 1000)
+    return replace(result, capacity_id=call.route.capacity_id, took_ms=took_ms)
+
+
+def make_report(order: Order, call: Call, result: CallResult) -> Report | None:
+    """What the call says of its offer; nothing where the trouble was ours."""
+    route = call.route
+    first = result.failures[0] if result.failures else Failure("", "", "")
+    if first.code == STORAGE_CODE:
+        return None
+    return Report(
+        offer_id=route.offer_id,
+        channel_id=route.channel_id,
+        credential_id=route.credential_id,
+        ok=bool(result.pictures),
+        code="" if result.pictures else first.code,
+        scope="" if result.pictures else first.scope,
+        billed="" if result.pictures else first.billed,
+        detail="" if result.pictures else first.detail,
+        ms=result.took_ms,
+        retry_after_s=first.retry_after_s,
+        generation_id=order.id,
+    )
 
 
 def merge_rewrites(results: Sequence[CallResult]) -> dict[int, str]:
@@ -179,5 +341,13 @@ def merge_rewrites(results: Sequence[CallResult]) -> dict[int, str]:
 
 def make_outcome(order: Order, results: Sequence[CallResult]) -> Outcome:
     pictures = sorted((picture for result in results for picture in result.pictures), key=lambda picture: picture.slot)
-    rewrites = merge_rewrites(results)
-    return Outcome(order.id, judge(results).code, tuple(pictures), order.response_format, rewrites)
+    failure = judge(results).code
+    waits = [one.retry_after_s for result in results for one in result.failures if one.retry_after_s is not None]
+    return Outcome(
+        order.id,
+        failure,
+        tuple(pictures),
+        order.response_format,
+        merge_rewrites(results),
+        retry_after_s=max(1, math.ceil(min(waits))) if failure == NO_CAPACITY.code and waits else None,
+    )

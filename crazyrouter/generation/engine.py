@@ -22,17 +22,28 @@ from django.db import IntegrityError
 from billing.ledger import Verdict
 from crazyrouter.files.errors import StorageError
 from crazyrouter.files.store import touch_pictures
-from crazyrouter.generation.driver import Driver
+from crazyrouter.generation.allocation import Placement
+from crazyrouter.generation.driver import Desk, Driver
 from crazyrouter.generation.journal.answers import record_answers
 from crazyrouter.generation.journal.leases import Lease, claim_expired, give_back_leases, refresh_leases
 from crazyrouter.generation.journal.opening import Opening, open_generations
+from crazyrouter.generation.journal.queue import clear_queues
 from crazyrouter.generation.lane import Lane, LaneClosed
-from crazyrouter.generation.models import Generation
-from crazyrouter.generation.order import Call, Order, Outcome
+from crazyrouter.generation.order import Ask, Order, Outcome
 from crazyrouter.generation.outcomes import KeyTaken, LeaseLost, OrderRefused
-from crazyrouter.generation.recovery import Resumption, load_expired, load_newest_credential, load_resumptions
+from crazyrouter.generation.polling import Poller
+from crazyrouter.generation.recovery import (
+    Resumption,
+    load_expired,
+    load_newest_credential,
+    load_opened,
+    load_resumptions,
+)
+from crazyrouter.generation.router import Router
 from crazyrouter.generation.snapshot import Reader, Snapshot, Unavailable
 from crazyrouter.generation.upstream import Upstream
+from crazyrouter.generation.waiting import Queue
+from crazyrouter.generation.wellbeing import Wellbeing
 from providers.transport import Transport
 
 logger = logging.getLogger(__name__)
@@ -57,8 +68,12 @@ class Engine:
         self.owner = secrets.token_hex(8)
         self._lane = lane
         self._reader = reader
-        self._snapshot = snapshot
-        self._upstream = Upstream(transport, self._find_credential)
+        self._poller = Poller(lane)
+        self._wellbeing = Wellbeing(lane=lane, reader=reader, snapshot=snapshot, transport=transport, owner=self.owner)
+        self._router = Router(snapshot, self._wellbeing.cooling)
+        self._queue = Queue(lane=lane, reader=reader, router=self._router)
+        upstream = Upstream(transport, self._poller, self._find_credential)
+        self._desk = Desk(lane, upstream, self._router, self._queue, self._wellbeing)
         self._tasks: dict[str, asyncio.Task[Outcome]] = {}
         self._drivers: dict[str, Driver] = {}
         self._leases: dict[str, Lease] = {}
@@ -96,8 +111,7 @@ class Engine:
         claimed = await self._lane.write(claim_expired, owner)
         if not claimed:
             return 0
-        view = await self._snapshot.get()
-        resumptions = await self._reader.read(load_resumptions, claimed, view.routes)
+        resumptions = await self._reader.read(load_resumptions, claimed)
         for resumption in resumptions:
             lease = Lease(resumption.order.id, owner)
             logger.warning("%s is taken over", lease.generation_id)
@@ -113,6 +127,9 @@ class Engine:
         for task in (self._keeping, *abandoned):
             task.cancel()
         await asyncio.gather(self._keeping, self._recovering, *abandoned, return_exceptions=True)
+        await self._queue.close()
+        await self._poller.close()
+        await self._wellbeing.close()
         if abandoned or self._claims:
             await self._give_back()
 
@@ -191,7 +208,7 @@ class Engine:
     async def _generate(self, order: Order, opened: asyncio.Future[Verdict | None]) -> Outcome:
         try:
             driver = self._make_driver(order, self.owner, left_s=settings.GENERATION_DEADLINE_S, since=time.monotonic())
-            calls, verdict = await self._open(driver)
+            placement, verdict = await self._open(driver)
         except BaseException as error:
             # Whoever waits for the task gets the error there; the future's may stay unread.
             opened.cancel() if isinstance(error, asyncio.CancelledError) else opened.set_exception(error)
@@ -199,28 +216,42 @@ class Engine:
             raise
         self._drivers[order.id] = driver
         opened.set_result(verdict)
-        return await driver.drive(calls)
+        return await driver.drive(placement)
 
-    async def _open(self, driver: Driver) -> tuple[tuple[Call, ...], Verdict | None]:
+    async def _open(self, driver: Driver) -> tuple[Placement, Verdict | None]:
         """Durable before any upstream hears of it."""
         order = driver.order
-        if not order.candidates:
+        decision = await self._router.choose(order)
+        if not decision.candidates:
             raise OrderRefused(None)
-        calls = driver.plan(tuple(range(order.n)), order.candidates)
+        ask = driver.make_ask(tuple(range(order.n)), decision)
         try:
-            verdict = await self._lane.write(open_generations, Opening(order, calls, self.owner))
+            opened = await self._lane.write(open_generations, Opening(order, ask, self.owner))
         except IntegrityError:
             # Tried twice because the connection was lost, and the first commit had happened after all.
-            if not await self._reader.read(is_open, order.id, self.owner):
-                raise
-            return calls, None
-        if verdict is None:
+            return await self._read_opened(driver, ask), None
+        if opened is None:
             # The same holds for its key, which then is our own.
-            if not await self._reader.read(is_open, order.id, self.owner):
-                raise KeyTaken(order.id)
-        elif not verdict.granted:
-            raise OrderRefused(verdict)
-        return calls, verdict
+            return await self._read_opened(driver, ask, otherwise=KeyTaken(order.id)), None
+        if opened.verdict is not None and not opened.verdict.granted:
+            raise OrderRefused(opened.verdict)
+        if opened.placement is None:
+            return await self._read_opened(driver, ask), opened.verdict
+        if opened.placement.retry_after_s is not None:
+            raise OrderRefused(None, retry_after_s=opened.placement.retry_after_s)
+        return opened.placement, opened.verdict
+
+    async def _read_opened(self, driver: Driver, ask: Ask, *, otherwise: Exception | None = None) -> Placement:
+        """What a commit has placed whose answer was lost. Raises what the caller would have raised without it."""
+        placed: Placement | None = await self._reader.read(load_opened, driver.order.id, driver.owner, ask.decision)
+        if placed is None:
+            raise otherwise or OrderRefused(None)
+        sent = {slot for call in placed.calls for slot in call.slots}
+        if left := tuple(slot for slot in ask.slots if slot not in sent):
+            await self._lane.write(clear_queues, driver.order.id)
+            further = await driver.place(driver.make_ask(left, ask.decision, reason=ask.reason))
+            placed = Placement((*placed.calls, *further.calls), further.waiting)
+        return placed
 
     async def _resume(self, resumption: Resumption, owner: str, claimed_at: float) -> Outcome:
         """Go on from the rows; slots that were never sent are sent now, if there is time."""
@@ -228,11 +259,13 @@ class Engine:
         driver.ended.extend(resumption.ended)
         driver.next_number = resumption.next_number
         self._drivers[resumption.order.id] = driver
-        unsent: tuple[Call, ...] = ()
-        if resumption.unsent and resumption.order.candidates and resumption.left_s > 0:
-            unsent = driver.plan(resumption.unsent, resumption.order.candidates)
-            await driver.grant(unsent)
-        return await driver.drive((*resumption.accepted, *unsent), resumption.broken)
+        driver.started = bool(resumption.ended or resumption.accepted or resumption.broken)
+        placement = Placement()
+        if resumption.unsent and resumption.left_s > 0:
+            decision = await self._router.choose(resumption.order)
+            if decision.candidates:
+                placement = await driver.place(driver.make_ask(resumption.unsent, decision, reason="taken over"))
+        return await driver.drive(placement, resumption.accepted, resumption.broken)
 
     def _make_driver(self, order: Order, owner: str, *, left_s: float, since: float) -> Driver:
         async def keep_lease() -> bool:
@@ -241,13 +274,9 @@ class Engine:
         return Driver(
             order=order,
             owner=owner,
-            lane=self._lane,
-            upstream=self._upstream,
+            desk=self._desk,
             keep_lease=keep_lease,
             deadline=since + left_s,
+            queue_until=since + settings.QUEUE_LIMIT_S,
             leased_until=since + settings.LEASE_S,
         )
-
-
-def is_open(generation_id: str, owner: str) -> bool:
-    return Generation.objects.filter(pk=generation_id, lease_owner=owner, state=Generation.State.RUNNING).exists()

@@ -24,6 +24,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from billing.ledger import lock_accounts
 from crazyrouter.sql import pipeline, tune_for_batches
+from providers.capacity import lock_capacities
 
 logger = logging.getLogger(__name__)
 
@@ -154,17 +155,21 @@ def write_alone(entry: Entry, *, pauses: Sequence[float]) -> None:
 def commit(batch: list[Entry]) -> None:
     """Run each operation once over its items, in order of first arrival.
 
-    Items that move money name their `account_id`: those rows are locked before anything is written.
+    Items that move money name their `account_id`, those that take or give back room their `capacity_ids`: these rows
+    are locked before anything is written.
     """
     groups: dict[Operation, list[Entry]] = {}
     for entry in batch:
         groups.setdefault(entry.operation, []).append(entry)
     accounts = {entry.item.account_id for entry in batch if hasattr(entry.item, "account_id")}
+    capacities = {one for entry in batch for one in getattr(entry.item, "capacity_ids", ())}
     if connection.connection is None:
         tune_for_batches(connection)
     # The pipeline inside: when it ends the server has answered everything, so that COMMIT is never skipped or guessed.
     with transaction.atomic(), pipeline(connection):
         lock_accounts(connection, accounts)
+        if capacities:
+            lock_capacities(connection, capacities)
         for operation, entries in groups.items():
             results = operation(connection, [entry.item for entry in entries])
             for entry, result in zip(entries, results, strict=True):

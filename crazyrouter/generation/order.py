@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 from billing.money import quote
 from crazyrouter.files.store import StoredPicture
 from providers.contract import Job, Pending
-from providers.routing import Route
+from providers.routing import Decision, Route, Wish
+
+#: Options of an order that must be passed on, by the names of `Job`.
+PASSED_ON = frozenset({"negative_prompt", "seed", "prompt_extend", "watermark"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +47,20 @@ class Order:
     render_size: tuple[int, int]
     n: int
     response_format: str
-    candidates: tuple[Route, ...]
     request_hash: str = ""
+    #: From 0 to 1: whether it meets a canary. 1 meets none.
+    luck: float = 1.0
     idempotency: Idempotency | None = None
 
     @property
     def amount_micros(self) -> int:
         """What the whole order would cost."""
         return quote(unit_micros=self.unit_price_micros, images=self.n)
+
+    @property
+    def wish(self) -> Wish:
+        """What an offer must be able to do for it."""
+        return Wish(self.render_size, frozenset(self.options) & PASSED_ON)
 
     @property
     def size_text(self) -> str:
@@ -73,34 +83,63 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """One upstream call: these slots over the first of these candidates. `number` counts within the generation.
+class Ask:
+    """Slots for which upstream calls are wanted: over any of the candidates, in as many calls as they need.
 
-    `paid_tries` counts earlier calls for these slots that an upstream may have charged for. One that another process
-    has submitted has its task in `accepted`, and is only polled, for `patience_s` more seconds.
+    Its calls get the numbers from `number` on, one at most for each slot. `tried` are offers that are not to be asked
+    again, and `reason` says why there is a choice at all. `since` is in `time.monotonic()` seconds.
+    """
+
+    order: Order
+    number: int
+    slots: tuple[int, ...]
+    decision: Decision
+    reason: str = "the first choice"
+    tried: frozenset[int] = frozenset()
+    paid_tries: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def capacity_ids(self) -> tuple[int, ...]:
+        """Of the candidates, the first choice first."""
+        return tuple(route.capacity_id for route in self.decision.candidates if route.capacity_id is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One upstream call: these slots over this route. `number` counts within the generation.
+
+    `tried` are the offers that earlier calls for these slots went to, and `paid_tries` counts those of them that an
+    upstream may have charged for. One that another process has submitted has its task in `accepted`, and is only
+    polled, for `patience_s` more seconds. `granted_ms` is when room was taken, by the database's clock in epoch
+    milliseconds. `routing` is what the attempt keeps of the choice.
     """
 
     number: int
     slots: tuple[int, ...]
-    candidates: tuple[Route, ...]
+    route: Route
+    tried: frozenset[int] = frozenset()
     paid_tries: int = 0
     accepted: Pending | None = None
     patience_s: float = 0.0
-
-    @property
-    def route(self) -> Route:
-        return self.candidates[0]
+    granted_ms: int = 0
+    routing: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why some slots got nothing: what the attempt row keeps of a ProviderError."""
+    """Why some slots got nothing: what the attempt row keeps of a ProviderError.
+
+    Without `slots` it speaks for all slots of the call that have neither a picture nor a failure of their own.
+    """
 
     code: str
     billed: str
     scope: str
     detail: str = ""
     upstream_id: str = ""
+    slots: tuple[int, ...] = ()
+    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +147,7 @@ class CallResult:
     """How one call ended: the state of its attempt, the pictures stored, what was refused or failed.
 
     `booked` says that attempt and pictures are in the database already; the charges never are before the finish.
+    `capacity_id` is whose room the call gives back, `took_ms` how long it had it.
     """
 
     number: int
@@ -117,14 +157,20 @@ class CallResult:
     upstream_id: str = ""
     revised_prompts: Mapping[int, str] = field(default_factory=dict)
     booked: bool = False
+    capacity_id: int | None = None
+    took_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a generation ended, as the API answers it. `failure` is a public code, empty on success."""
+    """How a generation ended, as the API answers it. `failure` is a public code, empty on success.
+
+    `retry_after_s` is known where it failed for want of room.
+    """
 
     id: str
     failure: str
     pictures: tuple[StoredPicture, ...]
     response_format: str
     revised_prompts: Mapping[int, str] = field(default_factory=dict)
+    retry_after_s: int | None = None

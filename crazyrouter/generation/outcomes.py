@@ -26,11 +26,13 @@ NOBODY_THERE = frozenset({Code.AUTH, Code.ARREARS, Code.NOT_AVAILABLE, Code.UNRE
 
 
 class OrderRefused(Exception):
-    """The ledger's verdict says what was in the way; without one, nobody could serve it."""
+    """The ledger's verdict says what was in the way. Without one, nobody could serve it: in time, where
+    `retry_after_s` says when somebody could, and otherwise at all."""
 
-    def __init__(self, verdict: Verdict | None) -> None:
+    def __init__(self, verdict: Verdict | None, *, retry_after_s: int | None = None) -> None:
         super().__init__(verdict)
         self.verdict = verdict
+        self.retry_after_s = retry_after_s
 
 
 class KeyTaken(Exception):
@@ -296,6 +298,12 @@ def judge(results: Sequence[CallResult]) -> Row:
 def judge_call(result: CallResult) -> Row:
     """The row of one ended upstream call: what it means for the slots that it left without a picture."""
     ends = sum_up([result])
+    return next(row for row in TABLE if row.call is not None and row.call(ends))
+
+
+def judge_failure(failure: Failure) -> Row:
+    """What one failure means for its own slots, whatever the rest of the call brought."""
+    ends = Ends(0, frozenset({failure.code}), frozenset({failure.scope}), frozenset({failure.billed}))
     return next(row for row in TABLE if row.call is not None and row.call(ends))
 
 

@@ -119,6 +119,30 @@ RULES = (
         """,
         "delivered {0}, its attempts brought {1}",
     ),
+    Rule(
+        "capacity-counts-what-runs",
+        """
+        SELECT u.name || ': ' || c.upstream_model, c.running, COUNT(a.id) FROM providers_capacity c
+        JOIN providers_upstreamaccount u ON u.id = c.account_id
+        LEFT JOIN (
+            SELECT a.id, a.capacity_id FROM generation_generation g JOIN generation_attempt a ON a.generation_id = g.id
+            WHERE g.state = 'running' AND a.purpose = 'customer' AND a.state IN ('created', 'accepted')
+            UNION ALL
+            SELECT id, capacity_id FROM generation_attempt
+            WHERE purpose = 'shadow' AND state IN ('created', 'accepted')) a ON a.capacity_id = c.id
+        GROUP BY u.name, c.upstream_model, c.id, c.running HAVING c.running <> COUNT(a.id)
+        """,
+        "says that {0} calls run, {1} attempts that have not ended hold room there",
+    ),
+    Rule(
+        "waiting-call-is-of-a-running-generation",
+        """
+        SELECT w.generation_id, g.state FROM generation_waitingcall w
+        LEFT JOIN generation_generation g ON g.id = w.generation_id
+        WHERE g.id IS NULL OR g.state <> 'running'
+        """,
+        "a call of it waits for room, but it is {0}",
+    ),
 )
 
 

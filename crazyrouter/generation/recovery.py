@@ -21,13 +21,14 @@ from django.db.models import F, Q
 
 from crazyrouter.files.models import StoredImage
 from crazyrouter.files.store import StoredPicture
+from crazyrouter.generation.allocation import Placement
 from crazyrouter.generation.driver import Broken
 from crazyrouter.generation.models import Attempt, Generation, IdempotencyKey
 from crazyrouter.generation.order import Call, CallResult, Failure, Idempotency, Order
 from crazyrouter.sql import read_clock
 from providers.contract import Billed, Code, Pending, Scope
 from providers.models import Channel, Credential
-from providers.routing import Route, RoutingTable, order_candidates
+from providers.routing import Decision, Route
 
 #: Even past its horizon a task is asked once more before it is given up.
 LEAST_PATIENCE_S = 30.0
@@ -63,13 +64,13 @@ def load_newest_credential(channel_id: int) -> str | None:
     return rows.order_by("-id").values_list("ciphertext", flat=True).first()
 
 
-def load_resumptions(ids: Sequence[str], routes: RoutingTable) -> list[Resumption]:
-    """Five queries, whatever their number. `routes` are those of now, for slots that are to be ordered."""
+def load_resumptions(ids: Sequence[str]) -> list[Resumption]:
+    """Five queries, whatever their number."""
     now = read_clock(connection)
     attempts: dict[str, list[Attempt]] = defaultdict(list)
     for attempt in (
         Attempt.objects.filter(generation_id__in=ids, purpose=Attempt.Purpose.CUSTOMER)
-        .select_related("channel", "credential")
+        .select_related("channel__account", "credential")
         .order_by("generation_id", "number")
     ):
         attempts[attempt.generation_id].append(attempt)
@@ -80,7 +81,7 @@ def load_resumptions(ids: Sequence[str], routes: RoutingTable) -> list[Resumptio
     rows = Generation.objects.filter(pk__in=ids).annotate(model_name=F("model__name"), key_prefix=F("api_key__prefix"))
     return [
         resume(
-            rebuild_order(row, keys.get(row.id), routes.get(row.model_name, ())),
+            rebuild_order(row, keys.get(row.id)),
             attempts[row.id],
             pictures[row.id],
             now=now,
@@ -90,8 +91,8 @@ def load_resumptions(ids: Sequence[str], routes: RoutingTable) -> list[Resumptio
     ]
 
 
-def rebuild_order(row: Any, key: IdempotencyKey | None, routes: Sequence[Route]) -> Order:
-    """The order as it was opened; only its candidates are those of now."""
+def rebuild_order(row: Any, key: IdempotencyKey | None) -> Order:
+    """The order as it was opened."""
     return Order(
         id=row.id,
         account_id=row.account_id,
@@ -108,7 +109,6 @@ def rebuild_order(row: Any, key: IdempotencyKey | None, routes: Sequence[Route])
         render_size=(row.render_width, row.render_height),
         n=row.n,
         response_format=row.response_format,
-        candidates=order_candidates(routes),
         request_hash=row.request_hash,
         idempotency=None if key is None else Idempotency(key.key, key.body_hash, key.order_hash),
     )
@@ -128,15 +128,15 @@ def resume(
     broken: list[Broken] = []
     for attempt in attempts:
         if attempt.state == Attempt.State.ACCEPTED:
-            accepted.append(rebuild_task(attempt, order, attempts, now))
+            accepted.append(rebuild_task(attempt, attempts, now))
             continue
-        result = rebuild_result(attempt, pictures)
+        result = rebuild_result(attempt, pictures, now)
         # Slots for which a further attempt was granted already are that attempt's.
-        left = tuple(slot for slot in attempt.slots if latest[slot] == attempt.number)
-        if attempt.state == Attempt.State.SUCCEEDED or not left:
-            ended.append(result)
+        left = tuple(slot for slot in attempt.slots if latest[slot] == attempt.number and slot not in pictures)
+        if result.failures and left:
+            broken.append((replace(rebuild_call(attempt, attempts), slots=left), result))
         else:
-            broken.append((replace(rebuild_call(attempt, order, attempts), slots=left), result))
+            ended.append(result)
     return Resumption(
         order=order,
         ended=tuple(ended),
@@ -148,10 +148,17 @@ def resume(
     )
 
 
-def rebuild_result(attempt: Attempt, pictures: Mapping[int, StoredPicture]) -> CallResult:
+def rebuild_result(attempt: Attempt, pictures: Mapping[int, StoredPicture], now: datetime) -> CallResult:
     """What is known of an attempt that nobody waits for any more."""
     if attempt.state == Attempt.State.CREATED:
-        return CallResult(attempt.number, Attempt.State.UNKNOWN, failures=(LOST,))
+        held_ms = int((now - attempt.created_at).total_seconds() * 1000)
+        return CallResult(
+            attempt.number,
+            Attempt.State.UNKNOWN,
+            failures=(LOST,),
+            capacity_id=attempt.capacity_id,
+            took_ms=max(0, held_ms),
+        )
     scope = Scope.REQUEST if attempt.code in REQUEST_CODES else Scope.OFFER
     failure = Failure(attempt.code, attempt.billed, scope, attempt.detail)
     return CallResult(
@@ -165,19 +172,18 @@ def rebuild_result(attempt: Attempt, pictures: Mapping[int, StoredPicture]) -> C
     )
 
 
-def rebuild_call(attempt: Attempt, order: Order, attempts: Sequence[Attempt]) -> Call:
-    """The call with whom else may be asked: who has not been tried for its slots yet."""
+def rebuild_call(attempt: Attempt, attempts: Sequence[Attempt]) -> Call:
+    """The call with who has been tried for its slots before."""
     earlier = [other for other in attempts if other.number < attempt.number and set(other.slots) & set(attempt.slots)]
-    tried = {other.offer_id for other in (*earlier, attempt)}
-    rest = tuple(route for route in order.candidates if route.offer_id not in tried)
+    tried = frozenset(other.offer_id or 0 for other in earlier if other.code != Code.RATE_LIMITED)
     paid_tries = sum(other.billed != Billed.NO for other in earlier)
-    return Call(attempt.number, tuple(attempt.slots), (rebuild_route(attempt), *rest), paid_tries)
+    return Call(attempt.number, tuple(attempt.slots), rebuild_route(attempt), tried, paid_tries)
 
 
-def rebuild_task(attempt: Attempt, order: Order, attempts: Sequence[Attempt], now: datetime) -> Call:
+def rebuild_task(attempt: Attempt, attempts: Sequence[Attempt], now: datetime) -> Call:
     age_s = (now - (attempt.accepted_at or attempt.created_at)).total_seconds()
     return replace(
-        rebuild_call(attempt, order, attempts),
+        rebuild_call(attempt, attempts),
         accepted=Pending(attempt.task_id, upstream_id=attempt.upstream_id, poll_after=FIRST_POLL_S),
         patience_s=max(settings.ASYNC_HORIZON_S - age_s, LEAST_PATIENCE_S),
     )
@@ -203,7 +209,23 @@ def rebuild_route(attempt: Attempt) -> Route:
         retry_billed=channel.retry_billed,
         cost_micros=attempt.cost_micros,
         cost_currency=attempt.cost_currency,
+        account_id=channel.account_id,
+        polls_per_s=channel.account.polls_per_s if channel.account else None,
+        capacity_id=attempt.capacity_id,
     )
+
+
+def load_opened(generation_id: str, owner: str, decision: Decision) -> Placement | None:
+    """What an opening has placed whose answer was lost; None where it was not opened. Nothing of it was sent."""
+    if not Generation.objects.filter(pk=generation_id, lease_owner=owner, state=Generation.State.RUNNING).exists():
+        return None
+    attempts = Attempt.objects.filter(generation_id=generation_id, state=Attempt.State.CREATED).order_by("number")
+    routes = {route.offer_id: route for route in decision.candidates}
+    calls = tuple(
+        Call(row.number, tuple(row.slots), routes.get(row.offer_id or 0) or rebuild_route(row), routing=row.routing)
+        for row in attempts.select_related("channel__account", "credential")
+    )
+    return Placement(calls, waiting=())
 
 
 def make_picture(row: StoredImage) -> StoredPicture:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -23,9 +22,10 @@ from crazyrouter.generation.lane import LaneClosed
 from crazyrouter.generation.models import Attempt
 from crazyrouter.generation.order import Call, CallResult, Failure, Order
 from crazyrouter.generation.outcomes import STORAGE_CODE, LeaseLost
+from crazyrouter.generation.polling import Poller, PollSubject
 from providers import credentials
 from providers.adapters import get_adapter_class
-from providers.contract import Adapter, Billed, Code, Done, Pending, PollFailed, ProviderError, RemoteImage, Scope
+from providers.contract import Adapter, Billed, Code, Done, Pending, ProviderError, RemoteImage, Scope
 from providers.credentials import CredentialUnreadable
 from providers.routing import Route
 from providers.transport import FetchFailed, Transport
@@ -37,16 +37,17 @@ FETCH_TIMEOUT_S = 60.0
 #: Even past the deadline a finished picture is worth this long: the upstream charges for it.
 LEAST_FETCH_BUDGET_S = 60.0
 FETCH_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
-LONGEST_POLL_PAUSE_S = 15.0
 
 OnAccepted = Callable[[Pending], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """How carriers are reached: the transport, and the newest ciphertext of a channel's credential by its id."""
+    """How carriers are reached: the transport, the poller, and the newest ciphertext of a channel's credential by its
+    id."""
 
     transport: Transport
+    poller: Poller
     find_credential: Callable[[int], Awaitable[str | None]]
 
 
@@ -100,7 +101,9 @@ def name_end(error: ProviderError, *, accepted: bool) -> str:
 
 
 def describe(error: ProviderError) -> Failure:
-    return Failure(error.code, error.billed, error.scope, error.detail, error.upstream_id)
+    return Failure(
+        error.code, error.billed, error.scope, error.detail, error.upstream_id, retry_after_s=error.retry_after
+    )
 
 
 async def order_images(upstream: Upstream, order: Order, call: Call, on_accepted: OnAccepted) -> Done:
@@ -133,25 +136,15 @@ def open_adapter(upstream: Upstream, call: Call, ciphertext: str) -> Adapter:
 
 
 async def poll_to_end(upstream: Upstream, call: Call, adapter: Adapter, task: Pending, *, until: float) -> Done:
-    """Ask until the task is over. A poll that fails says nothing about the task, so it is only asked again later."""
-    pause, failed = task.poll_after, 0
-    while True:
-        left = until - time.monotonic()
-        if left <= 0:
-            raise ProviderError(Code.TIMEOUT, billed=Billed.UNKNOWN, scope=Scope.OFFER, detail="the task never ended")
-        # Jitter, so that tasks submitted together are not polled together.
-        await asyncio.sleep(min(pause * random.uniform(0.9, 1.1), left))  # noqa: S311 - no secret
-        try:
-            answer = await adapter.poll(task.task_id)
-        except PollFailed as error:
-            failed += 1
-            pause = min(max(error.retry_after or 0, task.poll_after * 2**failed), LONGEST_POLL_PAUSE_S)
-            if error.code is Code.AUTH:
-                adapter = await renew_adapter(upstream, call, adapter)
-            continue
-        if isinstance(answer, Done):
-            return answer
-        pause, failed = answer.poll_after, 0
+    """Ask until the task is over, when the process's poller says so."""
+    route = call.route
+    return await upstream.poller.poll_to_end(
+        adapter,
+        task,
+        subject=PollSubject(route.account_id, route.polls_per_s, route.offer_id, route.latency_ms),
+        until=until,
+        renew=lambda refused: renew_adapter(upstream, call, refused),
+    )
 
 
 async def renew_adapter(upstream: Upstream, call: Call, adapter: Adapter) -> Adapter:
@@ -171,9 +164,7 @@ async def collect(transport: Transport, order: Order, call: Call, done: Done, *,
     jobs = [bring_in(transport, order, slot, image, deadline=deadline) for slot, image in pairs]
     ends: Sequence[StoredPicture | Failure] = [await jobs[0]] if len(jobs) == 1 else await asyncio.gather(*jobs)
     pictures = tuple(end for end in ends if isinstance(end, StoredPicture))
-    failures = [end for end in ends if isinstance(end, Failure)] + [describe(error) for error in done.refused]
-    if not pictures and not failures:
-        failures = [Failure(Code.BAD_RESPONSE, Billed.UNKNOWN, Scope.OFFER, "no picture came back")]
+    failures = [end for end in ends if isinstance(end, Failure)] + list_missing(call.slots[len(pairs) :], done)
     return CallResult(
         number=call.number,
         state=Attempt.State.SUCCEEDED if pictures else Attempt.State.FAILED,
@@ -182,6 +173,19 @@ async def collect(transport: Transport, order: Order, call: Call, done: Done, *,
         upstream_id=done.upstream_id,
         revised_prompts=read_rewrites(call.route, pairs, {picture.slot for picture in pictures}),
     )
+
+
+def list_missing(slots: tuple[int, ...], done: Done) -> list[Failure]:
+    """A failure for each slot without a picture: first the carrier's reasons, then those that it says nothing of.
+
+    A picture that did not come was not charged where the carrier counts exactly those that did.
+    """
+    refused = [replace(describe(error), slots=(slot,)) for error, slot in zip(done.refused, slots, strict=False)]
+    counted = done.usage.get("image_count") == len(done.images)
+    silent = Failure(
+        Code.BAD_RESPONSE, Billed.NO if counted else Billed.UNKNOWN, Scope.OFFER, "fewer pictures came back than asked"
+    )
+    return refused + [replace(silent, slots=(slot,)) for slot in slots[len(refused) :]]
 
 
 def read_rewrites(route: Route, pairs: Sequence[tuple[int, RemoteImage]], delivered: set[int]) -> dict[int, str]:
@@ -200,11 +204,11 @@ async def bring_in(
         raw: bytes | str = image.b64 if image.b64 is not None else await fetch(transport, image.url or "", deadline)
         return await store_picture(raw, asked=order.render_size, target=order.size, generation_id=order.id, slot=slot)
     except FetchFailed as error:
-        return Failure(Code.BAD_RESPONSE, Billed.YES, Scope.OFFER, f"not downloaded: {error}")
+        return Failure(Code.BAD_RESPONSE, Billed.YES, Scope.OFFER, f"not downloaded: {error}", slots=(slot,))
     except PictureRefused as error:
-        return Failure(Code.BAD_RESPONSE, Billed.YES, Scope.OFFER, str(error))
+        return Failure(Code.BAD_RESPONSE, Billed.YES, Scope.OFFER, str(error), slots=(slot,))
     except StorageUnavailable as error:
-        return Failure(STORAGE_CODE, Billed.YES, Scope.CHANNEL, str(error))
+        return Failure(STORAGE_CODE, Billed.YES, Scope.CHANNEL, str(error), slots=(slot,))
 
 
 async def fetch(transport: Transport, url: str, deadline: float) -> bytes:

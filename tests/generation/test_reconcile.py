@@ -340,6 +340,17 @@ CASES = {
         "UPDATE generation_attempt SET images = images + 1 WHERE generation_id = '{done}' AND images > 0",
         delivered_picture_has_an_attempt="{done}",
     ),
+    "room that nobody holds": case(
+        "INSERT INTO providers_upstreamaccount (id, name, note, polls_reserved_until_ms) VALUES (7, 'acme', '', 0)",
+        "INSERT INTO providers_capacity (account_id, upstream_model, submit_burst, starts, running, call_ms) "
+        "VALUES (7, 'qwen', 1, '[]', 1, 0)",
+        capacity_counts_what_runs="acme: qwen",
+    ),
+    "a place in the queue of what has ended": case(
+        "INSERT INTO generation_waitingcall (generation_id, number, account_id, model_id, wants, since) "
+        "VALUES ('{done}', 9, {first}, {done_model}, '', '2026-03-01 00:00:00+00')",
+        waiting_call_is_of_a_running_generation="{done}",
+    ),
     "a generation past its horizon": case(
         "UPDATE generation_generation SET created_at = '2026-02-01 00:00:00+00' WHERE id = '{running}'",
         generation_ends_within_its_horizon="{running}",

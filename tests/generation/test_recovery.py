@@ -22,20 +22,22 @@ from crazyrouter.files.store import StoredPicture
 from crazyrouter.generation import driver as driver_module
 from crazyrouter.generation import lane as lane_module
 from crazyrouter.generation.driver import Driver
-from crazyrouter.generation.journal.attempts import Grant, accept_attempts, grant_attempts
+from crazyrouter.generation.journal.attempts import accept_attempts
 from crazyrouter.generation.journal.finishing import finish_generations
 from crazyrouter.generation.journal.leases import Lease, claim_expired, give_back_leases, refresh_leases
 from crazyrouter.generation.journal.opening import Opening, open_generations
+from crazyrouter.generation.journal.queue import Asking, place_asks
 from crazyrouter.generation.journal.results import book_results
 from crazyrouter.generation.lane import Operation
 from crazyrouter.generation.models import Attempt, Generation
-from crazyrouter.generation.order import Call, Order
+from crazyrouter.generation.order import Ask, Call, Order
 from crazyrouter.generation.outcomes import LeaseLost
 from crazyrouter.generation.recovery import Resumption, load_expired, load_resumptions, resume
 from crazyrouter.generation.runtime import get_runtime
 from crazyrouter.generation.snapshot import View, load
 from crazyrouter.sql import read_clock, tune_for_batches
 from providers.models import Channel, Credential, add_credential
+from providers.routing import choose, load_routes
 from tests.books import count_rows_async, read_attempts_async, read_violations, read_violations_async
 from tests.generation.test_lost_database import fail_first
 from tests.race import race
@@ -58,12 +60,15 @@ def build_orders(customer: Customer, count: int, **values: Any) -> list[Order]:
 
 def open_orders(orders: Sequence[Order], owner: str = "gone") -> None:
     """As a process that has gone since: each with one attempt for all its slots."""
-    calls = [(Call(1, tuple(range(order.n)), order.candidates),) for order in orders]
     with transaction.atomic():
-        verdicts = open_generations(
-            connection, [Opening(order, call, owner) for order, call in zip(orders, calls, strict=True)]
-        )
-    assert all(verdict is not None and verdict.granted for verdict in verdicts)
+        opened = open_generations(connection, [Opening(order, make_ask(order), owner) for order in orders])
+    assert all(one is not None and one.verdict is not None and one.verdict.granted for one in opened)
+
+
+def make_ask(order: Order, slots: tuple[int, ...] | None = None, *, number: int = 1) -> Ask:
+    """Slots of the order, or all of them, over whoever serves its model now."""
+    decision = choose(load_routes()[order.model_name], order.wish)
+    return Ask(order, number, tuple(range(order.n)) if slots is None else slots, decision)
 
 
 def shift_leases(seconds: float) -> None:
@@ -198,13 +203,14 @@ def test_a_grant_that_is_written_again_is_the_same(customer: Customer) -> None:
     """After a lost connection nobody knows whether its commit happened."""
     [order] = build_orders(customer, 1)
     open_orders([order], "process")
-    further = Grant(order, Call(2, (0,), order.candidates), "process")
-    stranger = Grant(order, Call(2, (0,), order.candidates), "stranger")
+    further = make_ask(order, (0,), number=2)
     for _ in range(2):
         with transaction.atomic():
-            assert grant_attempts(connection, [further]) == [True]
+            [placed] = place_asks(connection, [Asking(further, "process", 1.0)])
+        assert placed is not None
+        assert [(call.number, call.slots) for call in placed.calls] == [(2, (0,))]
     with transaction.atomic():
-        assert grant_attempts(connection, [stranger]) == [False]
+        assert place_asks(connection, [Asking(further, "stranger", 1.0)]) == [None]
     assert list(Attempt.objects.values_list("number", "state")) == [(1, "created"), (2, "created")]
 
 
@@ -384,16 +390,15 @@ async def test_a_task_is_polled_with_its_own_credential_or_else_the_newest(
 def open_unsent(order: Order, unsent: tuple[int, ...]) -> None:
     """Opened by a process that has gone since, which had no room for these slots."""
     sent = tuple(slot for slot in range(order.n) if slot not in unsent)
-    calls = (Call(1, sent, order.candidates),) if sent else ()
     with transaction.atomic():
-        open_generations(connection, [Opening(order, calls, "gone")])
+        open_generations(connection, [Opening(order, make_ask(order, sent), "gone")])
     shift_leases(-0.001)
 
 
 # --- a database that says no ---
 
 
-@pytest.mark.parametrize("step", [accept_attempts, book_results, grant_attempts])
+@pytest.mark.parametrize("step", [accept_attempts, book_results, place_asks])
 async def test_a_step_is_tried_until_the_database_is_back(
     gateway: httpx.AsyncClient, simulator: RunningSimulator, monkeypatch: pytest.MonkeyPatch, step: Operation
 ) -> None:

@@ -28,8 +28,9 @@ def models(db: None) -> None:
 def list_routes() -> dict[str, list[tuple[str, str, int, int]]]:
     """What would be called for each model, in order: kind, base URL, priority, images a call."""
     return {
-        name: [(route.kind, route.base_url, route.priority, route.max_n) for route in routes]
-        for name, routes in load_routes().items()
+        name: [(route.kind, route.base_url, route.priority, route.max_n) for route in listing.routes]
+        for name, listing in load_routes().items()
+        if listing.routes
     }
 
 

@@ -11,16 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from crazyrouter.generation.models import Attempt
 from crazyrouter.generation.order import Call, CallResult, Failure, Order
 from crazyrouter.sql import Statement
-from providers.routing import Route
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """A further call of a running generation."""
-
-    order: Order
-    call: Call
-    owner: str
+from providers.capacity import end_calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +30,11 @@ class Acceptance:
 INSERT_ATTEMPTS = Statement(
     """
     INSERT INTO generation_attempt (generation_id, number, slots, purpose, offer_id, channel_id, credential_id,
-        base_url, upstream_model, shape, cost_micros, cost_currency, state, task_id, upstream_id, code, billed, detail,
-        images, routing, created_at)
+        base_url, upstream_model, shape, cost_micros, cost_currency, capacity_id, state, task_id, upstream_id, code,
+        billed, detail, images, routing, created_at)
     SELECT r.generation_id, r.number, r.slots, 'customer', r.offer_id, r.channel_id, r.credential_id, r.base_url,
-        r.upstream_model, r.shape, r.cost_micros, r.cost_currency, 'created', '', '', '', '', '', 0, r.routing, {now}
+        r.upstream_model, r.shape, r.cost_micros, r.cost_currency, r.capacity_id, 'created', '', '', '',
+        '', '', 0, r.routing, {now}
     FROM {rows} JOIN generation_generation g ON g.id = r.generation_id
     WHERE g.state || '' = 'running' AND g.lease_owner = r.owner
     {lock:g}
@@ -61,6 +53,7 @@ INSERT_ATTEMPTS = Statement(
     shape="text",
     cost_micros="bigint",
     cost_currency="text",
+    capacity_id="bigint",
     routing="jsonb",
 )
 
@@ -80,20 +73,9 @@ def make_attempt_row(order: Order, call: Call, owner: str) -> dict[str, Any]:
         "shape": route.shape,
         "cost_micros": route.cost_micros,
         "cost_currency": route.cost_currency,
-        "routing": describe_choice(call.candidates),
+        "capacity_id": route.capacity_id,
+        "routing": call.routing,
     }
-
-
-def describe_choice(candidates: Sequence[Route]) -> dict[str, Any]:
-    """What an operator reads later: who else could have served it, in the order drawn."""
-    return {"candidates": [{"offer": route.offer_id, "channel": route.channel_name} for route in candidates]}
-
-
-def grant_attempts(connection: BaseDatabaseWrapper, items: Sequence[Grant]) -> list[bool]:
-    """Write a further attempt for each item; False means that the lease is lost: submit nothing."""
-    rows = [make_attempt_row(item.order, item.call, item.owner) for item in items]
-    written = set(INSERT_ATTEMPTS.run(connection, rows))
-    return [(item.order.id, item.call.number) in written for item in items]
 
 
 #: A driver that has lost its lease writes nothing more.
@@ -152,6 +134,7 @@ END_ATTEMPTS = Statement(
     FROM {{rows}}
     WHERE generation_attempt.generation_id = r.generation_id AND generation_attempt.number = r.number
       AND ({render_transitions()}) AND {LEASE_IS_OURS}
+    RETURNING generation_attempt.generation_id, generation_attempt.number
     """,  # noqa: S608 - states are constants of this code base
     generation_id="text",
     owner="text",
@@ -165,6 +148,24 @@ END_ATTEMPTS = Statement(
 )
 
 NOTHING = Failure("", "", "")
+
+
+def end_attempts(connection: BaseDatabaseWrapper, items: Sequence[tuple[str, str, CallResult]]) -> None:
+    """End the attempts of (generation id, owner, result); each that ends here gives back the room that it had."""
+    limited = [item for item in items if item[2].capacity_id is not None]
+    free = [item for item in items if item[2].capacity_id is None]
+    if free:
+        END_ATTEMPTS.send(connection, [make_end_row(*item) for item in free])
+    if limited:
+        ended = set(END_ATTEMPTS.run(connection, [make_end_row(*item) for item in limited]))
+        end_calls(
+            connection,
+            [
+                (result.capacity_id, result.took_ms)
+                for generation_id, _, result in limited
+                if result.capacity_id is not None and (generation_id, result.number) in ended
+            ],
+        )
 
 
 def make_end_row(generation_id: str, owner: str, result: CallResult) -> dict[str, Any]:

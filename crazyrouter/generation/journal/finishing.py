@@ -31,6 +31,10 @@ class Finish:
     def account_id(self) -> int:
         return self.order.account_id
 
+    @property
+    def capacity_ids(self) -> list[int]:
+        return [one.capacity_id for one in self.results if one.capacity_id is not None and not one.booked]
+
 
 # `|| ''` keeps PostgreSQL from walking the index of running generations, whose dead entries are many, to find one id.
 CLOSE_GENERATIONS = Statement(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from crazyrouter.generation.journal.queue import clear_queues
 from crazyrouter.sql import Statement
 
 #: How many generations a process takes over at a time.
@@ -81,10 +82,12 @@ CLAIM_EXPIRED = Statement(
 
 def claim_expired(connection: BaseDatabaseWrapper, owners: Sequence[str]) -> list[list[str]]:
     """Take over generations whose driver is gone: their ids. Asked twice in one batch, the first takes them all."""
-    return [
+    claimed = [
         [
             generation_id
             for (generation_id,) in CLAIM_EXPIRED.run(connection, [{"owner": one, "seconds": settings.LEASE_S}])
         ]
         for one in owners
     ]
+    clear_queues(connection, [generation_id for ids in claimed for generation_id in ids])
+    return claimed

@@ -10,23 +10,41 @@ from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from billing.ledger import Reason, Reservation, Verdict, reserve
+from crazyrouter.generation.allocation import Placement
 from crazyrouter.generation.journal.attempts import INSERT_ATTEMPTS, make_attempt_row
 from crazyrouter.generation.journal.keys import free_keys, insert_keys
-from crazyrouter.generation.order import Call, Order
+from crazyrouter.generation.journal.queue import open_allocator, write_waiting
+from crazyrouter.generation.order import Ask, Order
 from crazyrouter.sql import Statement
+from providers.capacity import store_rooms
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """An order and its first calls, owned by this process."""
+    """An order and the ask for its first calls, owned by this process."""
 
     order: Order
-    calls: tuple[Call, ...]
+    ask: Ask
     owner: str
 
     @property
     def account_id(self) -> int:
         return self.order.account_id
+
+    @property
+    def capacity_ids(self) -> tuple[int, ...]:
+        return self.ask.capacity_ids
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What came of an opening. Without a `placement` it was open already, from a commit whose answer was lost.
+
+    Refused by the ledger the verdict is not granted; refused for want of room there is no verdict.
+    """
+
+    verdict: Verdict | None
+    placement: Placement | None
 
 
 INSERT_GENERATIONS = Statement(
@@ -67,41 +85,57 @@ READ_OPENED = Statement(
 )
 
 
-def open_generations(connection: BaseDatabaseWrapper, items: Sequence[Opening]) -> list[Verdict | None]:
-    """Take the key, reserve the money and write generation and first attempts, or nothing at all for an item.
-
-    A verdict that is not granted could not pay; None means that another request holds the Idempotency-Key.
+def open_generations(connection: BaseDatabaseWrapper, items: Sequence[Opening]) -> list[Opened | None]:
+    """Take the key, find room, reserve the money and write generation, first attempts and places in the queue, or
+    nothing at all for an item. None means that another request holds the Idempotency-Key.
     """
     taken = insert_keys(connection, [item.order for item in items if item.order.idempotency is not None])
     items_free = [item for item in items if item.order.id not in taken]
+    allocator = open_allocator(connection, [item.ask for item in items_free])
+    placements = {item.order.id: allocator.place(item.ask, limit_s=settings.QUEUE_LIMIT_S) for item in items_free}
+    fit = [item for item in items_free if placements[item.order.id].retry_after_s is None]
     verdicts = reserve(
         connection,
         [
             Reservation(item.order.id, item.order.account_id, item.order.api_key_id, item.order.amount_micros)
-            for item in items_free
+            for item in fit
         ],
     )
-    opened = [item for item in items_free if verdicts[item.order.id].granted]
+    opened = [item for item in fit if verdicts[item.order.id].granted]
+    allocator.give_back(
+        call for item in fit if not verdicts[item.order.id].granted for call in placements[item.order.id].calls
+    )
     if opened:
-        INSERT_GENERATIONS.send(connection, [make_generation_row(item) for item in opened])
-        INSERT_ATTEMPTS.send(
-            connection, [make_attempt_row(item.order, call, item.owner) for item in opened for call in item.calls]
-        )
-    refused = [item for item in items_free if not verdicts[item.order.id].granted]
-    verdicts |= find_opened(connection, refused)
-    shared: dict[tuple[Any, ...], Verdict] = {}
-    if keyed := [item.order for item in refused if item.order.idempotency is not None]:
+        write_opened(connection, [(item, placements[item.order.id]) for item in opened])
+    store_rooms(connection, allocator.rooms.values())
+    results = {item.order.id: Opened(verdicts[item.order.id], placements[item.order.id]) for item in opened}
+    refused = [item for item in items_free if item.order.id not in results]
+    known = find_opened(connection, refused)
+    results |= {
+        item.order.id: Opened(Verdict(Reason.RESERVED), None)
+        if item.order.id in known
+        else Opened(verdicts.get(item.order.id), placements[item.order.id])
+        for item in refused
+    }
+    keyed = [item.order for item in refused if item.order.idempotency is not None and item.order.id not in known]
+    if keyed:
         free_keys(connection, [order.id for order in keyed])
-        shared = {name_twins(order): verdicts[order.id] for order in keyed}
-    return [verdicts.get(item.order.id) or shared.get(name_twins(item.order)) for item in items]
+    shared = {name_twins(order): results[order.id] for order in keyed}
+    return [results.get(item.order.id) or shared.get(name_twins(item.order)) for item in items]
 
 
-def find_opened(connection: BaseDatabaseWrapper, items: Sequence[Opening]) -> dict[str, Verdict]:
+def write_opened(connection: BaseDatabaseWrapper, opened: Sequence[tuple[Opening, Placement]]) -> None:
+    INSERT_GENERATIONS.send(connection, [make_generation_row(item) for item, _ in opened])
+    calls = [make_attempt_row(item.order, call, item.owner) for item, placed in opened for call in placed.calls]
+    if calls:
+        INSERT_ATTEMPTS.send(connection, calls)
+    write_waiting(connection, [ask for _, placed in opened for ask in placed.waiting])
+
+
+def find_opened(connection: BaseDatabaseWrapper, items: Sequence[Opening]) -> set[str]:
     """Written again after a lost connection, an item may be refused for what it holds itself: it is open."""
-    if not items:
-        return {}
     rows = [{"id": item.order.id, "owner": item.owner} for item in items]
-    return {generation_id: Verdict(Reason.RESERVED) for (generation_id,) in READ_OPENED.run(connection, rows)}
+    return {generation_id for (generation_id,) in READ_OPENED.run(connection, rows)} if rows else set()
 
 
 def name_twins(order: Order) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from crazyrouter.files.store import StoredPicture
-from crazyrouter.generation.journal.attempts import END_ATTEMPTS, make_end_row
+from crazyrouter.generation.journal.attempts import end_attempts
 from crazyrouter.generation.order import CallResult
 from crazyrouter.sql import Statement
 
@@ -25,6 +25,10 @@ class Ended:
     generation_id: str
     owner: str
     result: CallResult
+
+    @property
+    def capacity_ids(self) -> tuple[int, ...]:
+        return () if self.result.capacity_id is None else (self.result.capacity_id,)
 
 
 # Locked, so that whoever takes the generation over sees either these pictures, or that they are not there.
@@ -76,7 +80,7 @@ def write_results(connection: BaseDatabaseWrapper, items: Sequence[Ended]) -> No
     if images:
         INSERT_IMAGES.send(connection, images)
     if items:
-        END_ATTEMPTS.send(connection, [make_end_row(item.generation_id, item.owner, item.result) for item in items])
+        end_attempts(connection, [(item.generation_id, item.owner, item.result) for item in items])
 
 
 def make_image_row(generation_id: str, picture: StoredPicture) -> dict[str, Any]:

@@ -1,0 +1,281 @@
+"""Who gets the room there is: the first candidate with room for a new call, and turns for those that wait.
+
+Plain Python over rows that the caller has read under their locks, so that it can be run in simulated time. Waiting is
+fair: round robin over customer accounts, one call a turn, whichever process holds the request. A single new request
+waits for at most one call of each other account that waits, however long their backlogs are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from crazyrouter.generation.order import Ask, Call
+from providers.capacity import Room, estimate_wait_ms
+from providers.models import OfferHealth
+from providers.routing import Decision, Route
+
+#: Calls that may wait in all; what comes beyond them is refused at once.
+MOST_WAITING = 5_000
+
+Wants = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Calls of one account that wait for the same capacities."""
+
+    account_id: int
+    wants: Wants
+    calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What came of an ask: calls that may be sent now, and calls that wait. Neither, where it is refused for want of
+    room; then `retry_after_s` says when it would fit."""
+
+    calls: tuple[Call, ...] = ()
+    waiting: tuple[Ask, ...] = ()
+    retry_after_s: int | None = None
+
+
+@dataclass(slots=True)
+class Allocator:
+    """One transaction's view of the room, from which it takes.
+
+    `rooms` holds every capacity row that the asks name; a candidate without one has room always. `claim_trial` says
+    whether this call is the one that a half-open circuit lets through.
+    """
+
+    now_ms: int
+    rooms: Mapping[int, Room] = field(default_factory=dict)
+    crowds: Sequence[Crowd] = ()
+    claim_trial: Callable[[Route, Ask], bool] = lambda route, ask: False
+    #: The rooms as this process sees them: what is due to others is taken here, and never written.
+    seen: Mapping[int, Room] = field(init=False)
+    contended: set[int] = field(init=False)
+    queued: Counter[tuple[int, Wants]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.seen = {one: replace(room) for one, room in self.rooms.items()}
+        self.queued = Counter()
+        for crowd in self.crowds:
+            self.queued[crowd.account_id, crowd.wants] += crowd.calls
+        self.contended = {one for _, wants in self.queued for one in wants}
+
+    # --- new calls ---
+
+    def place(self, ask: Ask, *, limit_s: float) -> Placement:
+        """Start what can start now; the rest waits, behind those that wait already. Where even its first call would
+        wait longer than `limit_s` by estimate, nothing of it is placed."""
+        calls, rest = self.start(ask)
+        if rest is None:
+            return Placement(tuple(calls))
+        if not calls:
+            wait_s = self.estimate_wait_s(rest)
+            if wait_s > limit_s or sum(self.queued.values()) >= MOST_WAITING:
+                return Placement(retry_after_s=describe_retry(wait_s - limit_s))
+        waiting = split(rest)
+        self.queued[ask.order.account_id, ask.capacity_ids] += len(waiting)
+        self.contended.update(ask.capacity_ids)
+        return Placement(tuple(calls), waiting)
+
+    def start(self, ask: Ask, *, most: int | None = None) -> tuple[list[Call], Ask | None]:
+        """As many calls as there is room for, `most` at most, and what is left of the ask."""
+        calls: list[Call] = []
+        slots, number = ask.slots, ask.number
+        while slots and (most is None or len(calls) < most):
+            route, busy = self._find_room(ask, in_turn=most is not None)
+            if route is None:
+                break
+            routing = describe_choice(ask.decision, route, reason=ask.reason, busy=busy)
+            calls.append(
+                Call(number, slots[: route.max_n], route, ask.tried, ask.paid_tries, None, 0.0, self.now_ms, routing)
+            )
+            slots, number = slots[route.max_n :], number + 1
+        return calls, replace(ask, number=number, slots=slots) if slots else None
+
+    def give_back(self, calls: Iterable[Call]) -> None:
+        """These calls are not made after all."""
+        for call in calls:
+            for rooms in (self.rooms, self.seen):
+                if room := rooms.get(call.route.capacity_id or 0):
+                    room.give_back(call.granted_ms)
+
+    def _find_room(self, ask: Ask, *, in_turn: bool) -> tuple[Route | None, list[dict[str, Any]]]:
+        """The first candidate that can take a call now, and why those before it cannot."""
+        busy: list[dict[str, Any]] = []
+        for route in ask.decision.candidates:
+            why = self._find_hindrance(ask, route, in_turn=in_turn)
+            if not why:
+                for rooms in (self.rooms, self.seen):
+                    if room := rooms.get(route.capacity_id or 0):
+                        room.take(self.now_ms)
+                return route, busy
+            busy.append({"offer": route.offer_id, "channel": route.channel_name, "why": why})
+        return None, busy
+
+    def _find_hindrance(self, ask: Ask, route: Route, *, in_turn: bool) -> str:
+        if ask.decision.cooling.get(route.offer_id, 0.0) * 1000 > self.now_ms:
+            return "it cools down"
+        room = self.seen.get(route.capacity_id or 0)
+        if room is not None and not room.has_room(self.now_ms):
+            return f"{room.running} calls run there" if room.is_full() else "its submit rate is used up"
+        if room is not None and not in_turn and room.id in self.contended:
+            return "others wait for it"
+        if route.circuit == OfferHealth.Circuit.HALF_OPEN and not self.claim_trial(route, ask):
+            return "its circuit is half-open, and another call tries it"
+        return ""
+
+    # --- how long it would take ---
+
+    def estimate_wait_s(self, ask: Ask) -> float:
+        """Until the first call of the ask starts, in its turn."""
+        rooms = [self.rooms[one] for one in ask.capacity_ids if one in self.rooms]
+        cooling = min((ask.decision.cooling.get(route.offer_id, 0.0) for route in ask.decision.candidates), default=0.0)
+        cool_s = max(0.0, cooling - self.now_ms / 1000) if self.now_ms else 0.0
+        if not rooms:
+            return cool_s
+        ahead = self._count_ahead(ask)
+        return max(cool_s, estimate_wait_ms(rooms, ahead=ahead, now_ms=self.now_ms) / 1000)
+
+    def _count_ahead(self, ask: Ask) -> int:
+        """Its account's own calls, and as many turns of every other account."""
+        wanted = set(ask.capacity_ids)
+        by_account: Counter[int] = Counter()
+        for (account_id, wants), calls in self.queued.items():
+            if wanted.intersection(wants):
+                by_account[account_id] += calls
+        own = by_account.pop(ask.order.account_id, 0)
+        return own + sum(min(calls, own + 1) for calls in by_account.values())
+
+    def find_ready_ms(self, ask: Ask) -> int | None:
+        """When one of the candidates may have room; None where nothing can be said."""
+        moments = []
+        for route in ask.decision.candidates:
+            cool_ms = int(ask.decision.cooling.get(route.offer_id, 0.0) * 1000)
+            room = self.rooms.get(route.capacity_id or 0)
+            moments.append(max(cool_ms, room.find_ready_ms(self.now_ms) if room else self.now_ms))
+        return min(moments, default=None)
+
+
+def describe_retry(seconds: float) -> int:
+    """An honest Retry-After: when it would fit, at least a second, at most an hour."""
+    return max(1, min(3600, math.ceil(seconds)))
+
+
+def split(ask: Ask) -> tuple[Ask, ...]:
+    """One ask for each call that it is likely to need: each of them takes a turn."""
+    size = ask.decision.candidates[0].max_n if ask.decision.candidates else len(ask.slots)
+    starts = range(0, len(ask.slots), size)
+    # Numbers are as many as slots, so that each part may still be fanned out further.
+    return tuple(replace(ask, number=ask.number + start, slots=ask.slots[start : start + size]) for start in starts)
+
+
+def describe_choice(
+    decision: Decision,
+    route: Route,
+    *,
+    reason: str,
+    busy: Sequence[Mapping[str, Any]] = (),
+    waited_s: float = 0.0,
+) -> dict[str, Any]:
+    """What an operator reads later: who else could have served it, who could not and why, and why this one."""
+    record: dict[str, Any] = {
+        "candidates": [{"offer": one.offer_id, "channel": one.channel_name} for one in decision.candidates],
+        "chosen": route.offer_id,
+        "reason": reason,
+    }
+    if decision.excluded:
+        record["excluded"] = [{"offer": e.offer_id, "channel": e.channel_name, "why": e.why} for e in decision.excluded]
+    if busy:
+        record["busy"] = list(busy)
+    if waited_s:
+        record["waited_s"] = round(waited_s, 3)
+    return record
+
+
+# --- those that wait ---
+
+
+@dataclass(frozen=True, slots=True)
+class InLine:
+    """A waiting call as its row tells it. `served_ms` is when its account last had a turn for its model."""
+
+    generation_id: str
+    number: int
+    account_id: int
+    model_id: int
+    wants: Wants
+    served_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A waiting call of this process whose turn it is, and what is left of its slots."""
+
+    ask: Ask
+    call: Call
+    rest: Ask | None
+
+
+def take_turns(line: Sequence[InLine], ours: Mapping[tuple[str, int], Ask], allocator: Allocator) -> list[Granted]:
+    """Hand out the room there is, in turns. `line` is in order of arrival, over all processes.
+
+    What is due to another process is left for it: it looks at the same line at the same moment.
+    """
+    rows: dict[int, deque[InLine]] = {}
+    served: dict[int, float] = {}
+    for row in line:
+        rows.setdefault(row.account_id, deque()).append(row)
+        served[row.account_id] = min(served.get(row.account_id, math.inf), row.served_ms)
+    granted: list[Granted] = []
+    turn = 0
+    while served:
+        account = min(served, key=lambda one: (served[one], rows[one][0].generation_id))
+        placed = find_placeable(rows[account], ours, allocator, granted)
+        if placed is None:
+            del served[account]
+            continue
+        rows[account].remove(placed)
+        turn += 1
+        if rows[account]:
+            served[account] = allocator.now_ms + turn
+        else:
+            del served[account]
+    return granted
+
+
+def find_placeable(
+    rows: Iterable[InLine], ours: Mapping[tuple[str, int], Ask], allocator: Allocator, granted: list[Granted]
+) -> InLine | None:
+    """The first call of an account that some room is there for; room is taken for it."""
+    hopeless: set[Wants] = set()
+    for row in rows:
+        ask = ours.get((row.generation_id, row.number))
+        if ask is None:
+            if take_for_another(row.wants, allocator):
+                return row
+            continue
+        if ask.capacity_ids and ask.capacity_ids in hopeless and not ask.decision.cooling:
+            continue
+        calls, rest = allocator.start(ask, most=1)
+        if calls:
+            granted.append(Granted(ask, calls[0], rest))
+            return row
+        hopeless.add(ask.capacity_ids)
+    return None
+
+
+def take_for_another(wants: Wants, allocator: Allocator) -> bool:
+    """Room that another process is about to take."""
+    for one in wants:
+        room = allocator.seen.get(one)
+        if room is not None and room.has_room(allocator.now_ms):
+            room.take(allocator.now_ms)
+            return True
+    return False

@@ -1,0 +1,356 @@
+"""Calls get room and an attempt, or a place in the queue: in one transaction, exact over all processes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from crazyrouter.generation.allocation import (
+    Allocator,
+    Crowd,
+    Granted,
+    InLine,
+    Placement,
+    describe_retry,
+    take_turns,
+)
+from crazyrouter.generation.journal.attempts import INSERT_ATTEMPTS, make_attempt_row
+from crazyrouter.generation.journal.results import HOLD_LEASES
+from crazyrouter.generation.order import Ask, Call
+from crazyrouter.sql import Statement, read_epoch_ms
+from providers.capacity import load_rooms, store_rooms
+from providers.health import Trial, claim_trials
+from providers.routing import Route
+
+#: A call is known by its generation and number.
+Name = tuple[str, int]
+
+# Those whose process is gone do not wait: whoever takes their generation over asks anew.
+READ_CROWDS = Statement(
+    """
+    SELECT w.account_id, w.wants, count(*)
+    FROM generation_waitingcall w JOIN generation_generation g ON g.id = w.generation_id
+    WHERE g.state || '' = 'running' AND g.lease_expires_at > {now}
+    GROUP BY w.account_id, w.wants
+    """
+)
+
+READ_LINE = Statement(
+    """
+    SELECT w.generation_id, w.number, w.account_id, w.model_id, w.wants, COALESCE(t.served_ms, 0)
+    FROM generation_waitingcall w JOIN generation_generation g ON g.id = w.generation_id
+    LEFT JOIN generation_turn t ON t.account_id = w.account_id AND t.model_id = w.model_id
+    WHERE g.state || '' = 'running' AND g.lease_expires_at > {now}
+    ORDER BY w.id
+    """
+)
+
+# Written again after a lost connection, the row is there already.
+INSERT_WAITING = Statement(
+    """
+    INSERT INTO generation_waitingcall (generation_id, number, account_id, model_id, wants, since)
+    SELECT r.generation_id, r.number, r.account_id, r.model_id, r.wants, {now} FROM {rows} WHERE true
+    ON CONFLICT (generation_id, number) DO NOTHING
+    """,
+    generation_id="text",
+    number="integer",
+    account_id="bigint",
+    model_id="bigint",
+    wants="text",
+)
+
+UPDATE_WANTS = Statement(
+    """
+    UPDATE generation_waitingcall SET wants = r.wants FROM {rows}
+    WHERE generation_waitingcall.generation_id = r.generation_id AND generation_waitingcall.number = r.number
+    """,
+    generation_id="text",
+    number="integer",
+    wants="text",
+)
+
+DELETE_WAITING = Statement(
+    """
+    DELETE FROM generation_waitingcall
+    WHERE EXISTS (SELECT 1 FROM {rows} WHERE r.generation_id = generation_waitingcall.generation_id
+        AND r.number = generation_waitingcall.number)
+    RETURNING generation_id, number
+    """,
+    generation_id="text",
+    number="integer",
+)
+
+UPSERT_TURNS = Statement(
+    """
+    INSERT INTO generation_turn (account_id, model_id, served_ms)
+    SELECT r.account_id, r.model_id, r.served_ms FROM {rows} WHERE true
+    ON CONFLICT (account_id, model_id) DO UPDATE SET served_ms = excluded.served_ms
+    """,
+    account_id="bigint",
+    model_id="bigint",
+    served_ms="bigint",
+)
+
+READ_SENT = Statement(
+    """
+    SELECT a.generation_id, a.number, a.slots, a.offer_id, a.state
+    FROM {rows} JOIN generation_attempt a ON a.generation_id = r.generation_id AND a.number = r.number
+    """,
+    generation_id="text",
+    number="integer",
+)
+
+
+# --- the view of one transaction ---
+
+
+def open_allocator(connection: BaseDatabaseWrapper, asks: Sequence[Ask]) -> Allocator:
+    """The rooms and the queue that matter for these asks; nothing is read where none of them knows a limit.
+
+    The caller holds the locks of the capacities.
+    """
+    ids = {one for ask in asks for one in ask.capacity_ids}
+
+    def claim_trial(route: Route, ask: Ask) -> bool:
+        return claim_trials(connection, [Trial(route.offer_id, f"{ask.order.id}#{ask.number}")])[0]
+
+    if not ids and not any(ask.decision.cooling for ask in asks):
+        return Allocator(0, claim_trial=claim_trial)
+    rooms = load_rooms(connection, ids) if ids else {}
+    now_ms = read_epoch_ms(connection)
+    return Allocator(now_ms, rooms, read_crowds(connection) if ids else (), claim_trial)
+
+
+def read_crowds(connection: BaseDatabaseWrapper) -> list[Crowd]:
+    return [Crowd(account, read_wants(wants), calls) for account, wants, calls in READ_CROWDS.fetch(connection)]
+
+
+def read_wants(text: str) -> tuple[int, ...]:
+    return tuple(int(one) for one in text.split(",") if one)
+
+
+def write_wants(ask: Ask) -> str:
+    """The ids of its capacities, as many as the column takes."""
+    return ",".join(map(str, ask.capacity_ids[:20]))
+
+
+def write_waiting(connection: BaseDatabaseWrapper, asks: Sequence[Ask]) -> None:
+    if asks:
+        INSERT_WAITING.send(
+            connection,
+            [
+                {
+                    "generation_id": ask.order.id,
+                    "number": ask.number,
+                    "account_id": ask.order.account_id,
+                    "model_id": ask.order.model_id,
+                    "wants": write_wants(ask),
+                }
+                for ask in asks
+            ],
+        )
+
+
+# --- further calls of running generations ---
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A further ask of a running generation. What would wait longer than `limit_s` by estimate gets no place."""
+
+    ask: Ask
+    owner: str
+    limit_s: float
+
+    @property
+    def capacity_ids(self) -> tuple[int, ...]:
+        return self.ask.capacity_ids
+
+
+def place_asks(connection: BaseDatabaseWrapper, items: Sequence[Asking]) -> list[Placement | None]:
+    """Attempts for what can start now, places in the queue for the rest; None means that the lease is lost.
+
+    Run again after a lost connection it finds what its first run has written.
+    """
+    wanted = sorted({(item.ask.order.id, item.owner) for item in items})
+    held = {
+        generation_id
+        for (generation_id,) in HOLD_LEASES.run(connection, [{"id": one, "owner": owner} for one, owner in wanted])
+    }
+    ours = [item for item in items if item.ask.order.id in held]
+    known = read_sent(connection, [item.ask for item in ours])
+    allocator = open_allocator(connection, [item.ask for item in ours])
+    placements = [
+        known.get(name_ask(item.ask)) or allocator.place(item.ask, limit_s=item.limit_s) for item in ours
+    ]
+    rows = [
+        make_attempt_row(item.ask.order, call, item.owner)
+        for item, placement in zip(ours, placements, strict=True)
+        for call in placement.calls
+    ]
+    if rows:
+        INSERT_ATTEMPTS.send(connection, rows)
+    write_waiting(connection, [ask for placement in placements for ask in placement.waiting])
+    store_rooms(connection, allocator.rooms.values())
+    results = iter(placements)
+    return [next(results) if item.ask.order.id in held else None for item in items]
+
+
+def name_ask(ask: Ask) -> Name:
+    return ask.order.id, ask.number
+
+
+def read_sent(connection: BaseDatabaseWrapper, asks: Sequence[Ask]) -> dict[Name, Placement]:
+    """What an earlier run of the same transaction has granted, though nobody was told.
+
+    An ask's numbers belong to it alone, so an attempt under one of them is its own.
+    """
+    rows = [{"generation_id": ask.order.id, "number": ask.number + i} for ask in asks for i in range(len(ask.slots))]
+    found = {(row[0], row[1]): row for row in READ_SENT.run(connection, rows)} if rows else {}
+    return {name_ask(ask): rebuild_placement(ask, found) for ask in asks if name_ask(ask) in found}
+
+
+def rebuild_placement(ask: Ask, found: Mapping[Name, Sequence[Any]]) -> Placement:
+    """Calls as they were written; slots under none of the ask's numbers wait."""
+    calls: list[Call] = []
+    slots, number = ask.slots, ask.number
+    while slots and (row := found.get((ask.order.id, number))):
+        route = next((one for one in ask.decision.candidates if one.offer_id == row[3]), None)
+        size = route.max_n if route else 1
+        if route is not None:
+            calls.append(Call(number, slots[:size], route, ask.tried, ask.paid_tries))
+        slots, number = slots[size:], number + 1
+    return Placement(tuple(calls), (replace(ask, number=number, slots=slots),) if slots else ())
+
+
+# --- turns ---
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """All calls of one process that wait, each with the owner of its generation."""
+
+    asks: tuple[tuple[Ask, str], ...]
+
+    @property
+    def capacity_ids(self) -> frozenset[int]:
+        return frozenset(one for ask, _ in self.asks for one in ask.capacity_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """Whose turn it was, and in how many milliseconds there may be room again; None where nothing says when.
+
+    `lost` are those whose generation another process drives now.
+    """
+
+    granted: tuple[Granted, ...]
+    lost: tuple[Name, ...]
+    next_ms: int | None
+
+
+def grant_turns(connection: BaseDatabaseWrapper, items: Sequence[Tick]) -> list[Turns]:
+    """Hand out what room there is to the calls of this process whose turn it is."""
+    return [grant_turn(connection, item) for item in items]
+
+
+def grant_turn(connection: BaseDatabaseWrapper, tick: Tick) -> Turns:
+    asks = {name_ask(ask): (ask, owner) for ask, owner in tick.asks}
+    allocator = open_allocator(connection, [ask for ask, _ in tick.asks])
+    if not allocator.now_ms:
+        allocator.now_ms = read_epoch_ms(connection)
+    limited = all(len(ask.capacity_ids) == len(ask.decision.candidates) for ask, _ in tick.asks)
+    if limited and not any(room.has_room(allocator.now_ms) for room in allocator.rooms.values()):
+        return Turns((), (), find_next_ms(allocator, tick))
+    line = [
+        InLine(generation_id, number, account, model, read_wants(wants), served)
+        for generation_id, number, account, model, wants, served in READ_LINE.fetch(connection)
+    ]
+    correct_wants(connection, line, asks)
+    granted = take_turns(line, {name: ask for name, (ask, _) in asks.items()}, allocator)
+    lost = write_grants(connection, granted, {name: owner for name, (_, owner) in asks.items()})
+    allocator.give_back(one.call for one in granted if name_ask(one.ask) in lost)
+    store_rooms(connection, allocator.rooms.values())
+    kept = tuple(with_wait(one) for one in granted if name_ask(one.ask) not in lost)
+    return Turns(kept, tuple(lost), find_next_ms(allocator, tick))
+
+
+def correct_wants(
+    connection: BaseDatabaseWrapper, line: Iterable[InLine], asks: Mapping[Name, tuple[Ask, str]]
+) -> None:
+    """Others read from the rows which room ours may take, and that changes with the channels."""
+    changed = [
+        {"generation_id": row.generation_id, "number": row.number, "wants": write_wants(found[0])}
+        for row in line
+        if (found := asks.get((row.generation_id, row.number))) and row.wants != found[0].capacity_ids[:20]
+    ]
+    if changed:
+        UPDATE_WANTS.send(connection, changed)
+
+
+def write_grants(connection: BaseDatabaseWrapper, granted: Sequence[Granted], owners: Mapping[Name, str]) -> set[Name]:
+    """Attempts instead of places in the queue; those whose lease is lost, for which nothing was written."""
+    if not granted:
+        return set()
+    rows = [make_attempt_row(one.ask.order, with_wait(one).call, owners[name_ask(one.ask)]) for one in granted]
+    written = set(INSERT_ATTEMPTS.run(connection, rows))
+    won = [one for one in granted if (one.ask.order.id, one.call.number) in written]
+    if won:
+        DELETE_WAITING.run(
+            connection, [{"generation_id": a.order.id, "number": a.number} for a in (g.ask for g in won)]
+        )
+        write_waiting(connection, [one.rest for one in won if one.rest is not None])
+        turns = {
+            (one.ask.order.account_id, one.ask.order.model_id): one.call.granted_ms + i for i, one in enumerate(won)
+        }
+        UPSERT_TURNS.send(
+            connection,
+            [{"account_id": account, "model_id": model, "served_ms": ms} for (account, model), ms in turns.items()],
+        )
+    return {name_ask(one.ask) for one in granted} - {name_ask(one.ask) for one in won}
+
+
+def with_wait(granted: Granted) -> Granted:
+    """The attempt keeps how long its call has waited."""
+    waited = round(time.monotonic() - granted.ask.since, 3)
+    return replace(granted, call=replace(granted.call, routing={**granted.call.routing, "waited_s": waited}))
+
+
+def find_next_ms(allocator: Allocator, tick: Tick) -> int | None:
+    moments = [ready for ask, _ in tick.asks if (ready := allocator.find_ready_ms(ask)) is not None]
+    return max(0, min(moments) - allocator.now_ms) if moments else None
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """A call that gives its place up."""
+
+    ask: Ask
+
+
+def leave_queue(connection: BaseDatabaseWrapper, items: Sequence[Leaving]) -> list[int | None]:
+    """Give these places up: in how many seconds each would have had its turn; None for one that was not there."""
+    asks = [item.ask for item in items]
+    left = set(DELETE_WAITING.run(connection, [{"generation_id": a.order.id, "number": a.number} for a in asks]))
+    allocator = open_allocator(connection, asks)
+    return [describe_retry(allocator.estimate_wait_s(ask)) if name_ask(ask) in left else None for ask in asks]
+
+
+CLEAR_QUEUE = Statement(
+    """
+    DELETE FROM generation_waitingcall
+    WHERE EXISTS (SELECT 1 FROM {rows} WHERE r.generation_id = generation_waitingcall.generation_id)
+    """,
+    generation_id="text",
+)
+
+
+def clear_queues(connection: BaseDatabaseWrapper, items: Sequence[str]) -> list[bool]:
+    """What waited for these generations waits no more: whoever drives them now asks anew."""
+    if items:
+        CLEAR_QUEUE.send(connection, [{"generation_id": one} for one in items])
+    return [True] * len(items)

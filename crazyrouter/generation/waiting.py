@@ -1,0 +1,195 @@
+"""The calls of one process that wait for room: one question to the database for all of them, when a turn may be due.
+
+Who is next is decided there, over all processes (`journal.queue`). While a call waits, what may serve it changes with
+the channels: a swap or an outage is followed within the life of a snapshot.
+
+    NoRoom          the call was given up: no room in time, or nobody left who could serve it
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from crazyrouter.generation.allocation import Granted, describe_retry
+from crazyrouter.generation.journal.queue import (
+    Asking,
+    Leaving,
+    Name,
+    Tick,
+    grant_turns,
+    leave_queue,
+    name_ask,
+    place_asks,
+)
+from crazyrouter.generation.lane import Lane, LaneClosed
+from crazyrouter.generation.models import WaitingCall
+from crazyrouter.generation.order import Ask
+from crazyrouter.generation.outcomes import LeaseLost
+from crazyrouter.generation.router import Router, Seen
+from crazyrouter.generation.snapshot import Reader
+
+logger = logging.getLogger(__name__)
+
+#: Room that another process gives back is seen this late at most; our own at once. In seconds.
+LONGEST_PAUSE_S = 0.2
+#: Below this the questions would cost more than the turns are worth.
+SHORTEST_PAUSE_S = 0.02
+#: After a commit whose answer was lost a call may have had its turn without knowing it.
+LOOK_FOR_LOST_S = 5.0
+RETRY_S = 1.0
+
+
+class NoRoom(Exception):
+    """`retry_after_s` is when it would have had its turn; None where nobody is left who could serve it."""
+
+    def __init__(self, retry_after_s: int | None) -> None:
+        super().__init__(retry_after_s)
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(slots=True)
+class Waiter:
+    """One call that waits. `until` gives the moment, in `time.monotonic()` seconds, at which it is given up."""
+
+    ask: Ask
+    owner: str
+    until: Callable[[], float]
+    future: asyncio.Future[Granted]
+
+
+class Queue:
+    """The waiting calls of one process. All methods run on its event loop."""
+
+    def __init__(self, *, lane: Lane, reader: Reader, router: Router) -> None:
+        self._lane = lane
+        self._reader = reader
+        self._router = router
+        self._waiters: dict[Name, Waiter] = {}
+        self._wake = asyncio.Event()
+        self._working: asyncio.Task[None] | None = None
+        self._seen: Seen | None = None
+        self._looked_at = time.monotonic()
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    async def wait(self, ask: Ask, owner: str, *, until: Callable[[], float]) -> Granted:
+        """The first call of the ask that gets room; its attempt is durable. The ask has its place in the queue.
+
+        Raises NoRoom, LeaseLost.
+        """
+        future: asyncio.Future[Granted] = asyncio.get_running_loop().create_future()
+        self._waiters[name_ask(ask)] = Waiter(ask, owner, until, future)
+        self.wake()
+        if self._working is None or self._working.done():
+            self._working = asyncio.create_task(self._work())
+        try:
+            return await future
+        finally:
+            self._waiters.pop(name_ask(ask), None)
+
+    def wake(self) -> None:
+        """Room was given back here."""
+        self._wake.set()
+
+    async def close(self) -> None:
+        if self._working is not None:
+            self._working.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._working
+
+    async def _work(self) -> None:
+        while self._waiters:
+            self._wake.clear()
+            try:
+                pause = await self._take_turns()
+            except LaneClosed:
+                return
+            except Exception:
+                # Whatever it was: without this task all who wait here would wait in vain.
+                logger.exception("turns could not be taken; they are asked for again")
+                pause = RETRY_S
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), pause)
+                # Several calls end together; one question serves them all.
+                await asyncio.sleep(SHORTEST_PAUSE_S)
+
+    async def _take_turns(self) -> float:
+        """One look at the queue; how long to wait for the next, in seconds."""
+        await self._renew()
+        await self._give_up()
+        if time.monotonic() - self._looked_at > LOOK_FOR_LOST_S:
+            await self._look_for_lost()
+        if not self._waiters:
+            return 0.0
+        tick = Tick(tuple((waiter.ask, waiter.owner) for waiter in self._waiters.values()))
+        turns = await self._lane.write(grant_turns, tick)
+        for granted in turns.granted:
+            self._resolve(name_ask(granted.ask), granted)
+        for name in turns.lost:
+            self._fail(name, LeaseLost(name[0]))
+        if turns.next_ms is None:
+            return LONGEST_PAUSE_S
+        return min(max(turns.next_ms / 1000, SHORTEST_PAUSE_S), LONGEST_PAUSE_S)
+
+    async def _renew(self) -> None:
+        asks, self._seen = await self._router.renew({n: w.ask for n, w in self._waiters.items()}, self._seen)
+        for name, ask in asks.items():
+            if waiter := self._waiters.get(name):
+                waiter.ask = ask
+
+    async def _give_up(self) -> None:
+        """Whoever has waited too long, or has nobody left to wait for, or would wait too long for a cool-down."""
+        now = time.monotonic()
+        leaving = [waiter for waiter in self._waiters.values() if find_earliest(waiter.ask, now) > waiter.until()]
+        results = await asyncio.gather(*(self._lane.write(leave_queue, Leaving(waiter.ask)) for waiter in leaving))
+        for waiter, retry_after_s in zip(leaving, results, strict=True):
+            # One that is not in the queue any more has had its turn: the answer of that commit was lost.
+            if retry_after_s is not None:
+                known = describe_retry(retry_after_s) if waiter.ask.decision.candidates else None
+                self._fail(name_ask(waiter.ask), NoRoom(known))
+
+    async def _look_for_lost(self) -> None:
+        self._looked_at = time.monotonic()
+        there = await self._reader.read(find_waiting, [name for name, _ in self._waiters])
+        for name, waiter in list(self._waiters.items()):
+            if name in there:
+                continue
+            limit_s = max(0.0, waiter.until() - time.monotonic())
+            placement = await self._lane.write(place_asks, Asking(waiter.ask, waiter.owner, limit_s))
+            if placement is None:
+                self._fail(name, LeaseLost(name[0]))
+            elif placement.calls:
+                rest = placement.waiting[0] if placement.waiting else None
+                self._resolve(name, Granted(waiter.ask, placement.calls[0], rest))
+            elif placement.retry_after_s is not None:
+                self._fail(name, NoRoom(placement.retry_after_s))
+
+    def _resolve(self, name: Name, granted: Granted) -> None:
+        waiter = self._waiters.pop(name, None)
+        if waiter is not None and not waiter.future.done():
+            waiter.future.set_result(granted)
+
+    def _fail(self, name: Name, error: Exception) -> None:
+        waiter = self._waiters.pop(name, None)
+        if waiter is not None and not waiter.future.done():
+            waiter.future.set_exception(error)
+
+
+def find_earliest(ask: Ask, now: float) -> float:
+    """Before when it cannot start, in `time.monotonic()` seconds: never without candidates, else after cool-downs."""
+    cooling = ask.decision.cooling
+    moments = [cooling.get(route.offer_id, 0.0) for route in ask.decision.candidates]
+    if not moments:
+        return float("inf")
+    return now + max(0.0, min(moments) - time.time())
+
+
+def find_waiting(generation_ids: list[str]) -> set[Name]:
+    """Names of those that have their place in the queue."""
+    return set(WaitingCall.objects.filter(generation_id__in=generation_ids).values_list("generation_id", "number"))

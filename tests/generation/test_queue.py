@@ -1,0 +1,348 @@
+"""Room is shared exactly: whoever finds none waits in turn, and the rows say what runs; through the API and raced."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import connection, transaction
+
+from crazyrouter.generation import lane as lane_module
+from crazyrouter.generation import waiting as waiting_module
+from crazyrouter.generation.journal.opening import Opened, Opening, open_generations
+from crazyrouter.generation.journal.queue import grant_turns
+from crazyrouter.generation.lane import Entry, write_batch
+from crazyrouter.generation.models import Attempt, Generation, Turn, WaitingCall
+from crazyrouter.generation.order import Order
+from crazyrouter.generation.runtime import close_runtime, get_runtime
+from providers.models import Capacity, Channel, Offer, UpstreamAccount
+from tests.books import count_rows_async, read_violations, read_violations_async
+from tests.generation.test_lost_database import fail_first
+from tests.generation.test_recovery import build_orders, make_ask, shift_leases
+from tests.race import race
+from tests.shop import Customer, open_channel, open_customer
+from tests.simulator.running import RunningSimulator
+
+URL = "/v1/images/generations"
+MODEL = "qwen-image-2.0"
+SMALL = {"model": MODEL, "prompt": "a cat", "size": "512x512"}
+
+
+def limit(model: str = MODEL, *, channel: str = "dashscope_sync-0", **values: Any) -> Capacity:
+    """The channel belongs to an upstream account that can take so much of the model."""
+    account, _ = UpstreamAccount.objects.get_or_create(name=f"account of {channel}")
+    Channel.objects.filter(name=channel).update(account=account)
+    return Capacity.objects.create(account=account, upstream_model=model, **values)
+
+
+limit_async = sync_to_async(limit)
+
+
+async def order(client: httpx.AsyncClient, count: int = 1, **changes: Any) -> list[httpx.Response]:
+    return await asyncio.gather(*(client.post(URL, json=SMALL | changes) for _ in range(count)))
+
+
+def read_capacity() -> tuple[int, int]:
+    """Calls that run, and that wait."""
+    return Capacity.objects.get().running, WaitingCall.objects.count()
+
+
+async def test_what_finds_no_room_waits_and_is_served(gateway: httpx.AsyncClient, simulator: RunningSimulator) -> None:
+    capacity = await limit_async(max_running=1)
+    responses = await order(gateway, 5)
+    assert [response.status_code for response in responses] == [200] * 5
+    assert await count_rows_async() == {"generations": 5, "attempts": 5, "images": 5, "charges": 5, "held": 0}
+    assert await sync_to_async(read_capacity)() == (0, 0)
+    waits = [row.routing.get("waited_s", 0) async for row in Attempt.objects.order_by("created_at")]
+    assert [wait > 0 for wait in waits] == [False, True, True, True, True]
+    assert {row async for row in Attempt.objects.values_list("capacity_id", flat=True)} == {capacity.pk}
+    assert await Turn.objects.acount() == 1
+    assert await read_violations_async() == []
+
+
+async def test_no_more_run_than_the_account_takes(gateway: httpx.AsyncClient, simulator: RunningSimulator) -> None:
+    """While two run, nothing else is sent; what they give back is taken at once."""
+    await limit_async(max_running=2)
+    running = [asyncio.create_task(gateway.post(URL, json=SMALL | {"prompt": hold(0.4)})) for _ in range(6)]
+    most = 0
+    while not all(task.done() for task in running):
+        open_now = await Attempt.objects.filter(state__in=["created", "accepted"]).acount()
+        most = max(most, open_now)
+        await asyncio.sleep(0.02)
+    assert most == 2
+    assert [task.result().status_code for task in running] == [200] * 6
+    assert await read_violations_async() == []
+
+
+def hold(seconds: float) -> str:
+    return f"a cat [[sim: latency seconds={seconds}]]"
+
+
+async def test_the_slots_of_one_order_wait_for_their_turns(gateway: httpx.AsyncClient) -> None:
+    """Three calls over room for one: the order is whole in the end."""
+    await limit_async("qwen-image-plus", channel="dashscope_async-0", max_running=1)
+    [response] = await order(gateway, model="qwen-image-plus", size="1664x928", n=3)
+    assert (response.status_code, len(response.json()["data"])) == (200, 3)
+    numbers = [row async for row in Attempt.objects.order_by("number").values_list("number", "slots", "state")]
+    assert numbers == [(1, [0], "succeeded"), (2, [1], "succeeded"), (3, [2], "succeeded")]
+    assert await read_violations_async() == []
+
+
+async def test_work_spreads_over_every_channel_with_room_before_anything_waits(
+    gateway: httpx.AsyncClient, simulator: RunningSimulator
+) -> None:
+    second = await sync_to_async(open_channel)(
+        f"{simulator.base_url}/api/v1", "dashscope_sync", {MODEL: 6}, name="second", priority=5
+    )
+    await limit_async(max_running=1)
+    await limit_async(channel="second", max_running=1)
+    responses = await order(gateway, 2, prompt=hold(0.5))
+    assert [response.status_code for response in responses] == [200, 200]
+    attempts = [row async for row in Attempt.objects.order_by("channel_id").values_list("channel_id", "routing")]
+    assert [channel for channel, _ in attempts][1] == second.pk
+    assert attempts[1][1]["busy"][0]["why"] == "1 calls run there"
+    assert "waited_s" not in attempts[1][1]
+
+
+# --- no room in time ---
+
+
+async def test_what_cannot_start_in_time_is_refused_before_anything_is_written(
+    gateway: httpx.AsyncClient, simulator: RunningSimulator, settings: Any
+) -> None:
+    settings.QUEUE_LIMIT_S = 20.0
+    await limit_async(submit_interval_ms=30_000)
+    [first] = await order(gateway)
+    [refused] = await order(gateway)
+    assert first.status_code == 200
+    assert refused.status_code == 429
+    assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+    assert 8 <= int(refused.headers["retry-after"]) <= 11
+    assert await count_rows_async() == {"generations": 1, "attempts": 1, "images": 1, "charges": 1, "held": 0}
+    assert simulator.totals()["submissions"] == 1
+    assert await read_violations_async() == []
+
+
+async def test_its_idempotency_key_is_free_again(gateway: httpx.AsyncClient, settings: Any) -> None:
+    settings.QUEUE_LIMIT_S = 1.0
+    capacity = await limit_async(submit_interval_ms=30_000)
+    await order(gateway)
+    key = {"Idempotency-Key": "k1"}
+    assert (await gateway.post(URL, json=SMALL, headers=key)).status_code == 429
+    await Capacity.objects.filter(pk=capacity.pk).aupdate(submit_interval_ms=None)
+    await asyncio.sleep(0)
+    again = await gateway.post(URL, json=SMALL, headers=key)
+    assert (again.status_code, again.headers.get("idempotent-replayed")) == (200, None)
+
+
+async def test_who_waits_in_vain_is_told_when_it_would_have_been(
+    gateway: httpx.AsyncClient, simulator: RunningSimulator, settings: Any
+) -> None:
+    """The estimate was too hopeful: a call that runs takes much longer than those before it."""
+    settings.QUEUE_LIMIT_S = 0.6
+    capacity = await limit_async(max_running=1)
+    await Capacity.objects.filter(pk=capacity.pk).aupdate(call_ms=200)
+    slow = asyncio.create_task(gateway.post(URL, json=SMALL | {"prompt": hold(2)}))
+    await asyncio.sleep(0.1)
+    [vain] = await order(gateway)
+    assert (vain.status_code, vain.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert int(vain.headers["retry-after"]) >= 1
+    assert (await slow).status_code == 200
+    assert await count_rows_async() == {"generations": 2, "attempts": 1, "images": 1, "charges": 1, "held": 0}
+    assert await sync_to_async(read_capacity)() == (0, 0)
+    assert await read_violations_async() == []
+
+
+async def test_nobody_waits_for_a_channel_that_is_taken_out_of_service(
+    gateway: httpx.AsyncClient, simulator: RunningSimulator
+) -> None:
+    await limit_async(max_running=1)
+    slow = asyncio.create_task(gateway.post(URL, json=SMALL | {"prompt": hold(3)}))
+    await asyncio.sleep(0.1)
+    waiting = asyncio.create_task(gateway.post(URL, json=SMALL))
+    await asyncio.sleep(0.1)
+    assert await sync_to_async(read_capacity)() == (1, 1)
+    await Offer.objects.filter(model__name=MODEL).aupdate(enabled=False)
+    refused = await waiting
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "no_channel_available")
+    assert not slow.done()
+    assert (await slow).status_code == 200
+    assert simulator.totals()["submissions"] == 1
+
+
+async def test_who_waits_follows_a_swap(gateway: httpx.AsyncClient, simulator: RunningSimulator) -> None:
+    """The other channel comes into service while the call waits for the first."""
+    second = await sync_to_async(open_channel)(
+        f"{simulator.base_url}/api/v1", "dashscope_sync", {MODEL: 6}, name="second", priority=5
+    )
+    await Offer.objects.filter(channel=second).aupdate(enabled=False)
+    await limit_async(max_running=1)
+    slow = asyncio.create_task(gateway.post(URL, json=SMALL | {"prompt": hold(4)}))
+    await asyncio.sleep(0.1)
+    waiting = asyncio.create_task(gateway.post(URL, json=SMALL))
+    await asyncio.sleep(0.1)
+    await Offer.objects.filter(channel=second).aupdate(enabled=True)
+    assert (await waiting).status_code == 200
+    assert not slow.done()
+    assert (await slow).status_code == 200
+    assert [row async for row in Attempt.objects.order_by("id").values_list("channel__name", flat=True)][1] == "second"
+
+
+# --- after a crash, or a commit of which nobody heard ---
+
+
+async def test_what_waited_when_its_process_died_is_asked_anew(
+    gateway: httpx.AsyncClient, customer: Customer, simulator: RunningSimulator
+) -> None:
+    await limit_async(max_running=1)
+    orders = await sync_to_async(build_orders)(customer, 3)
+    opened = await sync_to_async(open_all)(orders, "gone")
+    assert [len(one.placement.calls) for one in opened if one and one.placement] == [1, 0, 0]
+    await sync_to_async(shift_leases)(-1)
+    engine = get_runtime().engine
+    assert await engine.take_over() == 3
+    outcomes = [await task for one in orders if (task := engine.find(one.id))]
+    # The first may have been sent; the others never were.
+    assert sorted((len(one.pictures), one.failure) for one in outcomes) == [(0, "upstream_failed"), (1, ""), (1, "")]
+    assert await sync_to_async(read_capacity)() == (0, 0)
+    assert simulator.totals()["submissions"] == 2
+    assert await read_violations_async() == []
+
+
+def open_all(orders: Sequence[Order], owner: str) -> list[Opened | None]:
+    """As one batch of the writer."""
+    with transaction.atomic():
+        return open_generations(connection, [Opening(one, make_ask(one), owner) for one in orders])
+
+
+@pytest.mark.parametrize("step", ["open_generations", "grant_turns"])
+async def test_a_commit_of_which_nobody_heard_is_found_again(
+    gateway: httpx.AsyncClient, simulator: RunningSimulator, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """The transaction was committed, the connection broke, and it is run again."""
+    monkeypatch.setattr(lane_module, "RETRY_PAUSES", (0.01,))
+    monkeypatch.setattr(waiting_module, "LOOK_FOR_LOST_S", 0.2)
+    await limit_async(max_running=1)
+    slow = asyncio.create_task(gateway.post(URL, json=SMALL | {"prompt": hold(0.5)}))
+    await asyncio.sleep(0.1)
+    lose_answers(monkeypatch, step)
+    [response] = await order(gateway, n=2)
+    assert (response.status_code, len(response.json()["data"])) == (200, 2)
+    assert (await slow).status_code == 200
+    assert await count_rows_async() == {"generations": 2, "attempts": 2, "images": 3, "charges": 3, "held": 0}
+    assert simulator.totals()["submissions"] == 2
+    assert await sync_to_async(read_capacity)() == (0, 0)
+    assert await read_violations_async() == []
+
+
+def lose_answers(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """The first commit that holds this step succeeds, and its caller is told that the connection broke."""
+    from django.db import OperationalError
+
+    commit = lane_module.commit
+    lost: list[str] = []
+
+    def commit_and_lose(batch: list[Entry]) -> None:
+        commit(batch)
+        names = [entry.operation.__name__ for entry in batch]
+        granted = step != "grant_turns" or any(getattr(entry.result, "granted", ()) for entry in batch)
+        if step in names and granted and not lost:
+            lost.append(step)
+            raise OperationalError("the connection broke")
+
+    monkeypatch.setattr(lane_module, "commit", commit_and_lose)
+
+
+async def test_a_database_that_is_away_for_a_moment_loses_no_turn(
+    gateway: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane_module, "RETRY_PAUSES", ())
+    monkeypatch.setattr(waiting_module, "RETRY_S", 0.05)
+    monkeypatch.setattr(waiting_module, "grant_turns", fail_first(grant_turns, 3))
+    await limit_async(max_running=1)
+    assert [response.status_code for response in await order(gateway, 3)] == [200] * 3
+
+
+# --- several processes ---
+
+
+def test_processes_that_open_at_once_share_the_room_exactly(customer: Customer) -> None:
+    """Eight writers with forty orders over room for seven: seven attempts, the rest waits; none is lost."""
+    limit(max_running=7)
+    batches = [build_orders(customer, 5) for _ in range(8)]
+    results = race(8, lambda number: write_orders(batches[number], f"process-{number}"))
+    opened = [one for batch in results for one in batch]  # type: ignore[attr-defined]
+    assert all(one.verdict.granted for one in opened)
+    assert sum(len(one.placement.calls) for one in opened) == 7 == Attempt.objects.count()
+    assert read_capacity() == (7, 33)
+    assert read_violations() == []
+
+
+def write_orders(orders: Sequence[Order], owner: str) -> list[Any]:
+    batch = [Entry(open_generations, Opening(one, make_ask(one), owner), None) for one in orders]
+    write_batch(batch)
+    assert [entry.error for entry in batch] == [None] * len(batch)
+    return [entry.result for entry in batch]
+
+
+async def test_two_processes_take_turns_as_one(
+    gateway: httpx.AsyncClient, customer: Customer, simulator: RunningSimulator
+) -> None:
+    """A backlog in one process does not delay the single request of another account in a second one."""
+    other = await sync_to_async(open_customer)("bob")
+    capacity = await limit_async(max_running=1)
+    await Capacity.objects.filter(pk=capacity.pk).aupdate(call_ms=300)
+    started: list[str] = []
+
+    def run_second_process() -> None:
+        asyncio.run(order_elsewhere(other, started))
+
+    backlog = [asyncio.create_task(gateway.post(URL, json=SMALL | {"prompt": hold(0.3)})) for _ in range(8)]
+    await asyncio.sleep(0.2)
+    await sync_to_async(run_second_process, thread_sensitive=False)()
+    assert started == ["200"]
+    assert [(await task).status_code for task in backlog] == [200] * 8
+    rows = [
+        row async for row in Attempt.objects.order_by("created_at").values_list("generation__account__name", flat=True)
+    ]
+    assert rows.index("bob") <= 3
+    assert await read_violations_async() == []
+
+
+async def order_elsewhere(customer: Customer, started: list[str]) -> None:
+    """With an engine, a writer and a queue of its own."""
+    from typing import cast
+
+    from crazyrouter.asgi import application
+
+    transport = httpx.ASGITransport(app=cast("Any", application), raise_app_exceptions=True)
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=customer.headers) as client:
+        response = await client.post(URL, json=SMALL)
+        started.append(str(response.status_code))
+    await close_runtime()
+
+
+async def test_a_late_submit_moves_the_window(gateway: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The upstream counts from when a call arrives; one that left late may not let the next leave early."""
+    capacity = await limit_async(submit_interval_ms=60_000)
+    runtime = get_runtime()
+    router = runtime.engine._router
+    in_service = router.is_in_service
+
+    async def dawdle(*args: Any) -> bool:
+        await asyncio.sleep(0.3)
+        return await in_service(*args)
+
+    monkeypatch.setattr(router, "is_in_service", dawdle)
+    before = time.time() * 1000
+    await order(gateway)
+    await asyncio.sleep(0.3)
+    await capacity.arefresh_from_db()
+    [start] = capacity.starts
+    assert start - before >= 250
+    assert await Generation.objects.filter(state="succeeded").acount() == 1
