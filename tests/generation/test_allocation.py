@@ -1,4 +1,4 @@
-"""Who gets room: the first candidate that has some, then turns between accounts; in simulated time, without a database."""
+"""Who gets room: the first candidate with some, then turns between accounts; in simulated time, no database."""
 
 from __future__ import annotations
 

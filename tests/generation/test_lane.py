@@ -32,7 +32,8 @@ INSERT = Statement(
     INSERT INTO billing_account (name, state, balance_micros, held_micros, in_flight, spent_micros, month,
         month_spent_micros, window_requests, allowed_models, allowed_networks, credit_limit_micros, sequence, time_zone,
         shadow_allowed, note, created_at)
-    SELECT r.name, 'active', 0, 0, 0, 0, '', 0, 0, '[]', '[]', 0, 0, 'Asia/Shanghai', (1 = 0), '', {now} FROM {rows} RETURNING id
+    SELECT r.name, 'active', 0, 0, 0, 0, '', 0, 0, '[]', '[]', 0, 0, 'Asia/Shanghai', (1 = 0), '', {now}
+    FROM {rows} RETURNING id
     """,
     name="text",
 )
