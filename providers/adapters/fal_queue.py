@@ -157,8 +157,8 @@ def read_error(body: Mapping[str, Any] | None, reply: Reply) -> tuple[str, str]:
 
 def judge_refusal(status: int, kind: str, words: str) -> Verdict:
     """What a refused call means."""
-    # An account without money is told so in words alone, by the status of a missing permission.
-    if status == 403 and "user is locked" in words.lower():
+    # An account without money is told so in words alone, with 403, as a missing permission is.
+    if 400 <= status < 500 and "user is locked" in words.lower():
         return ARREARS
     return (find_moderation(kind) if 400 <= status < 500 else None) or judge_status(status, named=bool(kind or words))
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from providers.adapters.answers import clip_id, read_fault, read_list, read_mapping, read_object, read_text
 from providers.adapters.base import (
     BAD_REQUEST,
+    NOT_AVAILABLE,
     OVERLOADED,
     RATE_LIMITED,
     TASK_FAILED,
@@ -16,7 +17,7 @@ from providers.adapters.base import (
     TIMEOUT,
     Option,
 )
-from providers.adapters.reseller import Reseller, read_id, unwrap
+from providers.adapters.reseller import Reseller, is_the_shops_own, read_id, unwrap
 from providers.adapters.shapes import FAILED_TASKS_FREE, TaskCarrier
 from providers.adapters.sizes import NOT_RENDERED, name_ratio
 from providers.adapters.verdicts import find_moderation
@@ -94,7 +95,8 @@ class OpenAIImagesTasks(Reseller, TaskCarrier):
 
     def _explain(self, task: Mapping[str, Any], status: str, upstream_id: str) -> ProviderError:
         code, message = read_fault({"error": read_mapping(task, "error")})
-        verdict = find_moderation(code) or _FAILURES.get(code.lower(), TASK_FAILED)
+        ours = NOT_AVAILABLE if is_the_shops_own(code, message) else TASK_FAILED
+        verdict = find_moderation(code) or _FAILURES.get(code.lower(), ours)
         words = message or read_text(task, "error")
         return self._fail(self._settle(verdict), f"{code or status}: {words}", upstream_id=upstream_id)
 
@@ -106,7 +108,8 @@ def find_id(item: Mapping[str, Any]) -> str:
 
 
 def list_pictures(task: Mapping[str, Any]) -> Iterator[Any]:
-    """The items of `results`, or of `result.images`, where one `url` may hold several addresses."""
-    for item in [*read_list(task, "results"), *read_list(read_mapping(task, "result"), "images")]:
+    """The items of `results`, of `result.images`, or of OpenAI's `data`; one `url` may hold several addresses."""
+    images = read_list(read_mapping(task, "result"), "images")
+    for item in read_list(task, "results") or images or read_list(task, "data"):
         urls = item.get("url") if isinstance(item, dict) else None
         yield from urls if isinstance(urls, list) else [item]

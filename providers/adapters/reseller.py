@@ -22,8 +22,9 @@ from providers.adapters.base import (
     build_switch,
     free_of_charge,
 )
+from providers.adapters.dashscope_errors import find_verdict
 from providers.adapters.verdicts import find_moderation, judge_status
-from providers.contract import Billed, Job
+from providers.contract import Billed, Code, Job
 from providers.transport import Reply, Transport
 
 EXTRA_FIELDS = frozenset({"seed", "negative_prompt", "prompt_extend", "watermark"})
@@ -87,20 +88,28 @@ class Reseller(Carrier):
         code, message = read_fault(body)
         if reply.status == 200 and body is not None and not body.get("error") and code.lower() in _SUCCESSES:
             return body
-        raise self._reject(reply, judge(reply.status, code), code, message, upstream_id=read_id(body, reply))
+        raise self._reject(reply, judge(reply.status, code, message), code, message, upstream_id=read_id(body, reply))
 
 
-def judge(status: int, code: str) -> Verdict:
+def judge(status: int, code: str, message: str) -> Verdict:
     """What an error answer means. An empty `code` is a body that names none: a proxy's page, or nothing."""
     name = code.lower()
     if 400 <= status < 500 and name in _ARREARS_CODES:
         return ARREARS
+    if 400 <= status < 500 and is_the_shops_own(code, message):
+        return NOT_AVAILABLE
     if status >= 400 and name == "model_not_found":
         return NOT_AVAILABLE
     moderation = find_moderation(code)
     if status >= 400 and moderation:
         return moderation._replace(billed=Billed.NO if status < 500 else Billed.UNKNOWN)
     return judge_status(status, named=bool(code))
+
+
+def is_the_shops_own(code: str, message: str) -> bool:
+    """Whether the model maker's own words, passed on, speak of the shop's account or set-up there, not of the order."""
+    maker = find_verdict(code, message)
+    return maker is not None and maker.code in (Code.ARREARS, Code.NOT_AVAILABLE)
 
 
 def unwrap(body: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -58,7 +58,7 @@ class SiliconFlow(SyncCarrier):
         if reply.status == 200 and body is not None and not code:
             return body
         by_code = _BY_CODE.get(code) if 400 <= reply.status < 500 else None
-        verdict = by_code or judge_status(reply.status, named=bool(code))
+        verdict = by_code or judge_status(reply.status, named=bool(code or message))
         raise self._reject(reply, verdict, code, message, upstream_id=read_id(reply))
 
 

@@ -88,7 +88,7 @@ class WaveSpeed(TaskCarrier):
         if reply.status == 200 and body is not None and code in _SUCCESSES:
             return body
         by_code = _REFUSALS.get(code) if 400 <= reply.status < 500 else None
-        verdict = by_code or judge_status(reply.status, named=bool(code))
+        verdict = by_code or judge_status(reply.status, named=bool(code or message))
         raise self._reject(reply, verdict, code, message)
 
     def _explain(
