@@ -9,9 +9,8 @@ from billing.ledger import top_up
 from billing.models import Account
 from models_registry.models import ImageModel
 from models_registry.seed import seed_models
+from providers.adapters import get_adapter_class
 from providers.models import Channel, Offer, add_credential
-
-SHAPES = {"dashscope_async": "async", "dashscope_sync": "sync", "openai_images": "sync"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def open_channel(
             channel=channel,
             model=ImageModel.objects.get(name=model),
             upstream_model=model,
-            shape=SHAPES[kind],
+            shape=get_adapter_class(kind).shape,
             max_n=max_n,
             priority=priority,
             cost_micros=150_000,
