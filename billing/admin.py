@@ -51,7 +51,7 @@ class AccountAdmin(AccountBookings, AccountPapers, AccountAgreements, UseOfLimit
         *("spent", "this_month", "flights"),
     )
     fieldsets = (
-        (None, {"fields": (("name", "state"), ("credit_limit_micros", "time_zone"), "note")}),
+        (None, {"fields": (("name", "state"), ("credit_limit_micros", "time_zone"), "shadow_allowed", "note")}),
         ("Money", {"fields": (("balance", "held", "available"), ("sequence", "closed_until", "created_at"))}),
         ("Limits", {"fields": (*LIMIT_ROWS, ("spent", "this_month", "flights"))}),
     )

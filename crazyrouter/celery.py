@@ -33,6 +33,7 @@ app.conf.beat_schedule = {
         "schedule": settings.RECOVERY_S,
         "options": {"expires": settings.RECOVERY_S},
     },
+    "generation.end_drains": {"task": "generation.end_drains", "schedule": 10.0, "options": {"expires": 10}},
     "generation.forget_keys": {
         "task": "generation.forget_keys",
         "schedule": crontab(minute="53"),

@@ -14,6 +14,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
+from django.utils.module_loading import import_string
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = BASE_DIR / "var"
@@ -251,7 +252,7 @@ PROMPT_TTL_DAYS = read_seconds("PROMPT_TTL_DAYS", default=30)
 FILE_STORAGE_URL: str = env.str("FILE_STORAGE_URL", default=(VAR_DIR / "files").as_uri())
 CONTENT_PRODUCER: str = env.str("CONTENT_PRODUCER", default="crazyrouter")
 
-# Exact host:port pairs that may be private, http, or on any port; the environment only, never the admin.
+# Hosts and networks, each with a port, that may be private or http (providers/allowance.py); never from the admin.
 EGRESS_ALLOW: list[str] = env.list("EGRESS_ALLOW", default=[])
 
 LOGGING = {
@@ -272,15 +273,24 @@ REST_FRAMEWORK = {
 }
 
 
-def link_admin(title: str, icon: str, model: str, *, sees: str = "") -> dict[str, Any]:
-    """One line of the admin's navigation, for those who may see its rows, or `sees`; `model` is `app.model`."""
+def link_admin(title: str, icon: str, model: str, *, sees: str = "", badge: Any = None) -> dict[str, Any]:
+    """One line of the admin's navigation, for those who may see its rows, or `sees`; `model` is `app.model`.
+
+    `badge` counts what needs a person; 0 shows none.
+    """
     app, _, name = model.partition(".")
     return {
+        "badge": badge,
         "title": title,
         "icon": icon,
         "link": reverse_lazy(f"admin:{app}_{name}_changelist"),
         "permission": lambda request: request.user.has_perm(sees or f"{app}.view_{name}"),
     }
+
+
+def count_open_alerts() -> int:
+    """For the template of the navigation, which calls it."""
+    return import_string("providers.admin_alerts.count_open_alerts")()
 
 
 UNFOLD = {
@@ -294,8 +304,8 @@ UNFOLD = {
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "SHOW_BACK_BUTTON": True,
-    # A red label on every page while the last check of the books says that they are wrong.
-    "ENVIRONMENT": "crazyrouter.generation.admin_checks.warn_of_violations",
+    # A red label on every page while the last check of the books says that they are wrong, or alerts are open.
+    "ENVIRONMENT": "crazyrouter.generation.admin_warnings.warn_of_trouble",
     # A generation's id, a key's prefix or an account's name, from every page.
     "COMMAND": {"search_models": ["generation.Generation", "billing.ApiKey", "billing.Account"]},
     "SIDEBAR": {
@@ -315,6 +325,9 @@ UNFOLD = {
                 "items": [
                     link_admin("Channels", "hub", "providers.channel"),
                     link_admin("Offers", "route", "providers.offer"),
+                    link_admin("Upstream accounts", "speed", "providers.upstreamaccount"),
+                    link_admin("Swaps", "swap_horiz", "providers.swap"),
+                    link_admin("Alerts", "notifications", "providers.alert", badge=count_open_alerts),
                 ],
             },
             {
@@ -335,6 +348,7 @@ UNFOLD = {
                 "title": "Traffic",
                 "items": [
                     link_admin("Generations", "bolt", "generation.generation"),
+                    link_admin("Waiting calls", "hourglass_top", "generation.waitingcall"),
                     link_admin("Stored images", "photo_library", "files.storedimage"),
                 ],
             },

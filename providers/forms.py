@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from django import forms
 from django.core.exceptions import ValidationError
-from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminSelectWidget
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from models_registry.amounts import AmountField
 from providers.adapters import find_option_faults, kinds
 from providers.models import Channel, Offer
+from providers.sizes import split_sizes
 
 #: What an HTTP header can carry; a pasted line break or space is a mistake.
 SECRET = re.compile(r"[!-~]+", re.ASCII)
@@ -67,14 +69,72 @@ class ChannelForm(forms.ModelForm):
         return cleaned
 
 
-class OfferForm(forms.ModelForm):
-    cost_micros = AmountField(
-        required=False, min_value=0, label="Cost per image", help_text="A plain decimal in the cost's currency."
-    )
+class SizesField(forms.CharField):
+    """A list of sizes as people write it, `1328x1328, 1664x928`; cleans to a list of strings."""
+
+    widget = UnfoldAdminTextInputWidget
+
+    def clean(self, value: Any) -> Any:
+        return split_sizes(super().clean(value))
+
+    def prepare_value(self, value: Any) -> Any:
+        return ", ".join(map(str, value)) if isinstance(value, list) else value
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return split_sizes(data or "") != list(initial or ())
+
+
+class OfferListForm(forms.ModelForm):
+    """Some columns of an offer, wherever they are edited."""
 
     class Meta:
         model = Offer
         fields = ()  # the admin names them
+
+    def add_error(self, field: str | None, error: Any) -> None:
+        """What the model says of a column that this form leaves out stands above it."""
+        if not hasattr(error, "error_dict"):
+            super().add_error(field, error)
+            return
+        for name, found in error.error_dict.items():
+            super().add_error(name if name in self.fields else None, found)
+
+
+class OfferRowForm(OfferListForm):
+    cost_micros = AmountField(
+        required=False, min_value=0, label="Cost per image", help_text="A plain decimal in the cost's currency."
+    )
+
+
+class OfferForm(OfferRowForm):
+    sizes = SizesField(
+        required=False,
+        help_text="Those that it renders, like 1328x1328, 1664x928; other requests go round it. Empty: every size.",
+    )
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        for name, fault in find_trial_faults(cleaned):
+            self.add_error(name, fault)
+        return cleaned
+
+
+def find_trial_faults(cleaned: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What does not fit together in an offer's canary and shadow: (field, what is wrong)."""
+    canary, shadow = cleaned.get("canary_percent"), cleaned.get("shadow_percent")
+    for name, share in (("canary_percent", canary), ("shadow_percent", shadow)):
+        if share is not None and not 1 <= share <= 100:
+            yield name, "from 1 to 100; empty for none"
+    if canary is not None and shadow is not None:
+        yield "shadow_percent", "an offer on trial is either a canary or a shadow"
+    elif shadow is not None and not cleaned.get("shadow_per_day"):
+        yield "shadow_per_day", "say how many copies a day we pay for: 0 would send none"
+    if (cleaned.get("canary_min_success") or 0) > 100:
+        yield "canary_min_success", "from 0 to 100"
+    if canary is None:
+        for name in ("canary_min_success", "canary_max_latency_s"):
+            if cleaned.get(name) is not None:
+                yield name, "this belongs to a canary: give it a share, or leave this empty"
 
 
 class SwapForm(forms.Form):

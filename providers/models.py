@@ -10,9 +10,11 @@ from django.db.models import Q
 from django.utils import timezone
 from simple_history.models import HistoricalRecords
 
+from models_registry.catalog import publish
 from models_registry.models import ImageModel
 from providers import credentials
 from providers.adapters import get_adapter_class, kinds
+from providers.sizes import find_size_faults
 
 
 def list_kinds() -> list[tuple[str, str]]:
@@ -211,12 +213,19 @@ class Offer(models.Model):
         return f"{self.model} via {self.channel}"
 
     def clean(self) -> None:
-        """An adapter speaks one shape; an offer cannot promise the other."""
+        """An offer promises what its adapter speaks, and no more than the model is."""
         channel: Any = getattr(self, "channel", None)
-        if channel is None or channel.kind not in kinds() or not self.shape:
-            return
-        if get_adapter_class(channel.kind).shape != self.shape:
-            raise ValidationError({"shape": f"{channel.kind} is {get_adapter_class(channel.kind).shape}"})
+        faults: dict[str, str | list[str]] = {}
+        if channel is not None and channel.kind in kinds() and self.shape:
+            adapter = get_adapter_class(channel.kind)
+            if adapter.shape != self.shape:
+                faults["shape"] = f"{channel.kind} is {adapter.shape}"
+            if self.genuine and self.upstream_model.lower() in adapter.open_weights:
+                faults["genuine"] = f"{self.upstream_model} has open weights at {channel.kind}: it is another model"
+        if self.sizes and self.model_id and (wrong := find_size_faults(self.sizes, publish(self.model, None))):
+            faults["sizes"] = wrong
+        if faults:
+            raise ValidationError(faults)
 
 
 class OfferHealth(models.Model):

@@ -12,14 +12,14 @@ from unfold.decorators import display
 
 from billing.models import ApiKey, Hold, LedgerEntry
 from crazyrouter.files.models import StoredImage
-from crazyrouter.generation import admin_checks
+from crazyrouter.generation import admin_channels, admin_checks, admin_waiting
 from crazyrouter.generation.models import Generation
 from crazyrouter.generation.timeline import describe_attempts, describe_options, format_duration
 from models_registry.amounts import format_money
 from models_registry.backoffice import TrafficAdmin
 from models_registry.long_lists import NEWEST, AccountFilter, NewestChoicesFilter, NewestRelatedFilter, keep_newest
 
-__all__ = ["GenerationAdmin", "admin_checks"]
+__all__ = ["GenerationAdmin", "admin_channels", "admin_checks", "admin_waiting"]
 
 STATE_COLOURS = {"running": "info", "succeeded": "success", "failed": "danger"}
 
@@ -121,13 +121,14 @@ class GenerationAdmin(TrafficAdmin):
 
 
 def gather_facts(generation: Generation) -> dict[str, Any]:
-    """Everything that other tables know about one generation: four queries, whatever its n."""
+    """Everything that other tables know about one generation: five queries, whatever its n."""
     attempts = generation.attempts.select_related("channel", "credential").order_by("number")
     pictures = StoredImage.objects.filter(generation_id=generation.pk).order_by("slot")
     hold = Hold.objects.filter(reference=generation.pk).first()
     entries = LedgerEntry.objects.filter(kind=LedgerEntry.Kind.CHARGE, reference=generation.pk).order_by("sequence")
     return {
         "steps": describe_attempts(generation, attempts),
+        "waiting_calls": generation.waiting.order_by("number"),
         "pictures": [(picture, is_live(picture)) for picture in pictures],
         "hold": hold and {"row": hold, "amount": format_money(hold.amount_micros)},
         "entries": [(entry, format_money(entry.amount_micros, entry.currency)) for entry in entries],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from crazyrouter.generation import audit, readback, retention, worker
+from crazyrouter.generation import audit, drains, readback, retention, worker
 
 
 @shared_task(name="generation.erase_prompts", ignore_result=True)
@@ -26,3 +26,8 @@ def forget_keys() -> int:
 @shared_task(name="generation.check_books", ignore_result=True)
 def check_books() -> None:
     audit.record_check()
+
+
+@shared_task(name="generation.end_drains", ignore_result=True)
+def end_drains() -> int:
+    return drains.end_drains()

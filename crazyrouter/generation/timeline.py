@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from crazyrouter.generation.models import Attempt, Generation
+from providers.words import count
 
 COLOURS = {
     Attempt.State.CREATED: "info",
@@ -45,6 +47,9 @@ class Step:
     billed: str
     moments: tuple[Moment, ...]
     candidates: tuple[Candidate, ...]
+    why: str
+    exclusions: tuple[str, ...]
+    comparison: tuple[tuple[str, Any], ...]
 
 
 def describe_attempts(generation: Generation, attempts: Iterable[Attempt]) -> list[Step]:
@@ -61,13 +66,101 @@ def describe_attempt(generation: Generation, attempt: Attempt) -> Step:
         billed=BILLED.get(attempt.billed, attempt.billed),
         moments=tuple(Moment(what, at, format_after(generation.created_at, at)) for what, at in times if at),
         candidates=tuple(read_candidates(attempt)),
+        why=tell_why(attempt),
+        exclusions=tuple(f"{name_channel(one)}: {one.get('why', '')}" for one in read_list(attempt, "excluded")),
+        comparison=tuple((attempt.comparison or {}).items()),
     )
 
 
 def read_candidates(attempt: Attempt) -> Iterable[Candidate]:
     """Whom the routing had drawn, in its order; the one that this attempt went to is marked."""
-    for candidate in attempt.routing.get("candidates", ()):
-        yield Candidate(str(candidate.get("channel", "?")), chosen=candidate.get("offer") == attempt.offer_id)
+    for candidate in read_list(attempt, "candidates"):
+        yield Candidate(name_channel(candidate), chosen=candidate.get("offer") == attempt.offer_id)
+
+
+# --- why it went there ---
+
+#: What routing says of an offer at the moment of the choice, as it is told afterwards.
+PAST = (
+    (re.compile(r"\bis\b"), "was"),
+    (re.compile(r"\bhas\b"), "had"),
+    (re.compile(r"\bdoes not (\w+)"), r"did not \1"),
+    (re.compile(r"\bspeaks\b"), "spoke"),
+    (re.compile(r"\bcools\b"), "cooled"),
+    (re.compile(r"\bserves\b"), "served"),
+    (re.compile(r"\btries\b"), "tried"),
+    (re.compile(r"\brun there\b"), "ran there"),
+    (re.compile(r"\bwait for\b"), "waited for"),
+)
+#: Taken out of service by an operator: every request finds it so, and the list below the sentence names it.
+SWITCHED_OFF = ("the offer is disabled", "the channel is disabled", "its weight is 0", "a shadow serves no customer")
+#: Below this nobody waited: it is the time that a commit takes.
+NO_WAIT_S = 0.05
+
+
+def tell_why(attempt: Attempt) -> str:
+    """In one sentence why the attempt went where it did; empty for what keeps no record of it."""
+    if not attempt.routing:
+        return ""
+    head = f"{'Copied' if attempt.purpose == Attempt.Purpose.SHADOW else 'Sent'} to {attempt.channel}"
+    if wait := tell_wait(attempt.routing):
+        head += f" {wait}"
+    reason = tell_reason(attempt)
+    others = "; ".join((*tell_busy(attempt), *tell_excluded(attempt)))
+    return head + (f", {reason}" if reason else "") + (f": {others}" if others else "") + "."
+
+
+def tell_wait(routing: Mapping[str, Any]) -> str:
+    waited, ahead = routing.get("waited_s") or 0.0, routing.get("ahead") or 0
+    if waited < NO_WAIT_S:
+        return ""
+    return f"after {waited:.1f} s in the queue" + (f" behind {count(ahead, 'call')}" if ahead else "")
+
+
+def tell_reason(attempt: Attempt) -> str:
+    """Routing's own word; for old rows, which have none, the place among the candidates."""
+    if reason := str(attempt.routing.get("reason") or ""):
+        return reason
+    offers = [candidate.get("offer") for candidate in read_list(attempt, "candidates")]
+    if attempt.offer_id not in offers:
+        return ""
+    place = offers.index(attempt.offer_id) + 1
+    if len(offers) == 1:
+        return "the only candidate"
+    return "the first candidate" if place == 1 else f"candidate {place} of {len(offers)}"
+
+
+def tell_busy(attempt: Attempt) -> Iterator[str]:
+    for one in read_list(attempt, "busy"):
+        yield f"{name_channel(one)} had no room ({put_into_past(str(one.get('why', 'busy')))})"
+
+
+def tell_excluded(attempt: Attempt) -> Iterator[str]:
+    for one in read_list(attempt, "excluded"):
+        why = str(one.get("why", ""))
+        if not why.startswith(SWITCHED_OFF):
+            yield f"{name_channel(one)} was excluded because {put_into_past(why)}"
+
+
+def put_into_past(why: str) -> str:
+    """`its circuit is open: 5 timeouts` -> `its circuit was open: 5 timeouts`; a carrier's words stay as they are."""
+    ours, colon, theirs = why.partition(": ")
+    if ours.startswith(("a ", "an ")):
+        ours = f"it is {ours}"
+    for present, past in PAST:
+        ours = present.sub(past, ours)
+    return ours + colon + theirs
+
+
+def read_list(attempt: Attempt, name: str) -> Sequence[Mapping[str, Any]]:
+    found = attempt.routing.get(name)
+    return found if isinstance(found, list) else ()
+
+
+def name_channel(record: Mapping[str, Any]) -> str:
+    """With its priority, where the record keeps it."""
+    channel = str(record.get("channel", "?"))
+    return f"{channel} (priority {record['priority']})" if "priority" in record else channel
 
 
 def format_after(start: datetime, at: datetime) -> str:

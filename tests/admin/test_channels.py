@@ -1,4 +1,4 @@
-"""Channels, credentials, offers and the swap."""
+"""Channels, their credentials and how they are taken out of service."""
 
 from __future__ import annotations
 
@@ -8,31 +8,15 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from models_registry.models import ImageModel
-from providers.models import Channel, Credential, Offer
-from providers.routing import load_routes
-from providers.swap import SwapRefused, swap_offers
-from tests.admin.forms import fill_in, read_errors, read_log
-from tests.admin.world import SECRET, World, add_channel, add_offer
+from providers.models import Channel, Credential
+from tests.admin.forms import fill_in, read_errors, read_log, select
+from tests.admin.world import SECRET, World, read_routes
 
-CHANNELS, OFFERS = reverse("admin:providers_channel_changelist"), reverse("admin:providers_offer_changelist")
+CHANNELS = reverse("admin:providers_channel_changelist")
 
 
 def page_of(channel: Channel) -> str:
     return reverse("admin:providers_channel_change", args=[channel.pk])
-
-
-def swap_page(offer: Offer) -> str:
-    return reverse("admin:providers_offer_swap", args=[offer.pk])
-
-
-def read_routes(model: str = "qwen-image-max") -> list[tuple[str, int, int]]:
-    return [(route.channel_name, route.priority, route.weight) for route in load_routes().get(model, ())]
-
-
-def select(client: Client, changelist: str, action: str, *rows: Any) -> None:
-    sent = {"action": action, "_selected_action": [row.pk for row in rows]}
-    assert client.post(changelist, sent).status_code == 302
 
 
 # --- credentials ---
@@ -199,139 +183,11 @@ def test_the_form_names_who_disabled(olga: Client, world: World) -> None:
     assert (world.first.enabled, world.first.disabled_reason) == (False, "disabled by olga")
 
 
-# --- offers ---
-
-
-def test_offers_are_reprioritised_in_the_list(olga: Client, world: World) -> None:
-    rows = [world.offer, world.spare]
-    sent: dict[str, Any] = {"form-TOTAL_FORMS": "2", "form-INITIAL_FORMS": "2", "_save": "Save"}
-    for index, offer in enumerate(rows):
-        sent |= {f"form-{index}-id": offer.pk, f"form-{index}-priority": "5", f"form-{index}-weight": index + 2}
-        sent[f"form-{index}-enabled"] = "on"
-    assert olga.post(OFFERS, sent).status_code == 302
-    assert read_routes() == [("official", 5, 2), ("reseller", 5, 3)]
-    for offer in rows:
-        assert offer.history.first().history_user == world.operator
-        assert len(read_log(offer)) == 1
-
-
-def test_offers_are_disabled_and_enabled(olga: Client, world: World) -> None:
-    select(olga, OFFERS, "disable_offers", world.offer, world.spare)
-    assert read_routes() == []
-    assert (read_log(world.offer), read_log(world.spare)) == ([("olga", "Disabled")], [])
-    select(olga, OFFERS, "enable_offers", world.spare)
-    assert read_routes() == [("reseller", 9, 1)]
-    assert world.spare.history.first().history_user == world.operator
-
-
-# --- the swap ---
-
-
-def test_a_swap_moves_the_traffic(olga: Client, world: World) -> None:
-    assert olga.get(swap_page(world.offer)).status_code == 200
-    assert read_routes() == [("official", 3, 7)]
-    response = olga.post(swap_page(world.offer), {"to_channel": world.second.pk})
-    assert response.headers["Location"] == reverse("admin:providers_offer_change", args=[world.spare.pk])
-    assert read_routes() == [("reseller", 3, 7)]
-    said = [("olga", "Swapped: qwen-image-max moved from official to reseller")]
-    assert (read_log(world.offer), read_log(world.spare)) == (said, said)
-    for offer in (world.offer, world.spare):
-        version = offer.history.first()
-        assert version.history_user == world.operator
-        assert version.history_change_reason == "swap: official -> reseller"
-
-
-def test_a_swap_and_back(world: World) -> None:
-    swap_offers(world.max, from_channel=world.first, to_channel=world.second)
-    swap_offers(world.max, from_channel=world.second, to_channel=world.first)
-    assert read_routes() == [("official", 3, 7)]
-    assert list(Offer.objects.order_by("id").values_list("enabled", flat=True)) == [True, False]
-
-
-def test_a_swap_leaves_other_models_alone(world: World) -> None:
-    other = ImageModel.objects.get(name="qwen-image-2.0")
-    kept = add_offer(world.first, other, priority=1)
-    swap_offers(world.max, from_channel=world.first, to_channel=world.second)
-    assert read_routes("qwen-image-2.0") == [("official", 1, 1)]
-    assert kept.history.count() == 1
-
-
-def test_every_offer_of_the_old_channel_ends_and_the_best_one_is_taken_over(world: World) -> None:
-    add_offer(world.first, world.max, upstream_model="alias", priority=1, weight=2)
-    disabled, successor = swap_offers(world.max, from_channel=world.first, to_channel=world.second)
-    assert (len(disabled), successor) == (2, world.spare)
-    assert read_routes() == [("reseller", 1, 2)]
-
-
-def refuse_disabled(world: World) -> str:
-    Channel.objects.filter(pk=world.second.pk).update(enabled=False)
-    return "reseller is disabled"
-
-
-def refuse_without_credential(world: World) -> str:
-    world.second.credentials.all().delete()
-    return "reseller has no credential"
-
-
-def refuse_without_offer(world: World) -> str:
-    world.spare.delete()
-    return "reseller has no genuine offer for qwen-image-max"
-
-
-def refuse_imitation(world: World) -> str:
-    Offer.objects.filter(pk=world.spare.pk).update(genuine=False)
-    return "reseller has no genuine offer for qwen-image-max"
-
-
-def refuse_two(world: World) -> str:
-    add_offer(world.second, world.max, upstream_model="alias")
-    return "reseller has 2 offers for qwen-image-max"
-
-
-def refuse_idle(world: World) -> str:
-    Offer.objects.filter(pk=world.offer.pk).update(weight=0)
-    return "official does not serve qwen-image-max now"
-
-
-@pytest.mark.parametrize(
-    "prepare",
-    [refuse_disabled, refuse_without_credential, refuse_without_offer, refuse_imitation, refuse_two, refuse_idle],
-)
-def test_a_swap_that_would_leave_nobody_is_refused(world: World, prepare: Any) -> None:
-    reason = prepare(world)
-    before = list(Offer.objects.order_by("id").values())
-    with pytest.raises(SwapRefused, match=reason):
-        swap_offers(world.max, from_channel=world.first, to_channel=world.second)
-    assert list(Offer.objects.order_by("id").values()) == before
-
-
-def test_a_channel_does_not_replace_itself(world: World) -> None:
-    with pytest.raises(SwapRefused, match="cannot take its own place"):
-        swap_offers(world.max, from_channel=world.first, to_channel=world.first)
-
-
-def test_the_page_says_why_a_swap_is_refused(olga: Client, world: World) -> None:
-    refuse_disabled(world)
-    response = olga.post(swap_page(world.offer), {"to_channel": world.second.pk})
-    assert "reseller is disabled" in read_errors(response)
-    assert read_log(world.offer) == []
-
-
-def test_only_channels_that_offer_the_model_may_take_over(olga: Client, world: World) -> None:
-    third = add_channel("third")
-    response = olga.post(swap_page(world.offer), {"to_channel": third.pk})
-    assert "Select a valid choice" in read_errors(response)
-    assert read_routes() == [("official", 3, 7)]
-
-
 # --- those who may only look ---
 
 
 def test_a_viewer_changes_nothing(victor: Client, world: World) -> None:
-    assert victor.get(swap_page(world.offer)).status_code == 403
-    assert victor.post(swap_page(world.offer), {"to_channel": world.second.pk}).status_code == 403
     assert victor.post(page_of(world.first), {"secret": "sk-evil-secret-1"}).status_code == 403
     victor.post(CHANNELS, {"action": "disable_channels", "_selected_action": [world.first.pk]})
-    victor.post(OFFERS, {"action": "disable_offers", "_selected_action": [world.offer.pk]})
     assert read_routes() == [("official", 3, 7)]
     assert Credential.objects.count() == 2

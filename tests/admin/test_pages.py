@@ -16,7 +16,7 @@ from django.urls import reverse
 from billing.keys import create_key
 from billing.models import Account
 from models_registry.models import ImageModel, ImageSize, Price
-from tests.admin.world import PROMPT, SECRET, World, add_channel, add_generation, add_offer
+from tests.admin.world import PROMPT, SECRET, World, add_channel, add_generation, add_offer, add_routing
 
 PAGES = [
     "models_registry_imagemodel",
@@ -24,6 +24,9 @@ PAGES = [
     "models_registry_verification",
     "providers_channel",
     "providers_offer",
+    "providers_upstreamaccount",
+    "providers_swap",
+    "providers_alert",
     "billing_account",
     "billing_apikey",
     "billing_accountprice",
@@ -34,6 +37,7 @@ PAGES = [
     "billing_booking",
     "generation_generation",
     "generation_bookscheck",
+    "generation_waitingcall",
     "files_storedimage",
     "auth_user",
     "auth_group",
@@ -45,6 +49,7 @@ ADDABLE = {
     "models_registry_price",
     "providers_channel",
     "providers_offer",
+    "providers_upstreamaccount",
     "billing_account",
     "billing_apikey",
     "billing_accountprice",
@@ -52,7 +57,12 @@ ADDABLE = {
     "auth_group",
     "generation_bookscheck",
 }
-RECORDED = ["models_registry_imagemodel", "providers_channel", "providers_offer"]
+RECORDED = ["models_registry_imagemodel", "providers_channel", "providers_offer", "providers_upstreamaccount"]
+
+
+@pytest.fixture(autouse=True)
+def routing(world: World) -> None:
+    add_routing(world)
 
 
 def find_model(page: str) -> Any:
@@ -144,6 +154,7 @@ def grow(world: World) -> None:
         Price.objects.create(model=model, amount_micros=1)
         channel = add_channel(f"channel-{number}")
         add_offer(channel, model)
+        add_routing(world, f"upstream {number}")
         account = Account.objects.create(name=f"Account {number}", balance_micros=0)
         key, _ = create_key(world.account)
         create_key(account)

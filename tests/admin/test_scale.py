@@ -278,6 +278,7 @@ def test_no_insert_pays_for_an_index_that_nobody_asks(traffic: None) -> None:
         }
     named = {(table, name) for table, name in indexes if not name.startswith(("__unnamed", "sqlite_autoindex"))}
     assert {name for _, name in named} - {f"{table}_pkey" for table in LARGE} == {
+        "attempt_shadow",
         "entries_of_account_by_time",
         "entries_that_are_no_charge",
         "generation_of_account",

@@ -16,10 +16,20 @@ from billing.models import Account, ApiKey
 from crazyrouter.files.models import StoredImage
 from crazyrouter.files.names import new_name
 from crazyrouter.generation.ids import new_id
-from crazyrouter.generation.models import Attempt, Generation
+from crazyrouter.generation.models import Attempt, Generation, WaitingCall
 from models_registry.models import ImageModel
 from models_registry.seed import seed_models
-from providers.models import Channel, Offer, add_credential
+from providers.models import (
+    Alert,
+    Capacity,
+    Channel,
+    Offer,
+    OfferHealth,
+    Swap,
+    UpstreamAccount,
+    add_credential,
+)
+from providers.routing import NOTHING, load_routes
 
 SECRET = "sk-carrier-secret-9f3a"
 PROMPT = "a lighthouse in the fog"
@@ -52,6 +62,34 @@ def build_world() -> World:
     account.refresh_from_db()
     operator = User.objects.create_superuser("olga", password="correct horse battery")
     return World(operator, model, first, second, offer, spare, account, key, generation)
+
+
+def read_routes(model: str = "qwen-image-max") -> list[tuple[str, int, int]]:
+    """(channel, priority, weight) of what serves customers now."""
+    routes = load_routes().get(model, NOTHING).routes
+    return [(route.channel_name, route.priority, route.weight) for route in routes]
+
+
+def add_routing(world: World, name: str = "dashscope-cn") -> None:
+    """What routing leaves: an upstream account in use, health, an alert, a swap, a call that waits, a drain."""
+    account = UpstreamAccount.objects.create(name=name, polls_per_s=20)
+    capacity = Capacity.objects.create(
+        account=account, submit_interval_ms=30_000, submit_burst=2, max_running=2, starts=[1_795_000_000_000], running=1
+    )
+    channel = add_channel(f"on {name}", account=account, draining_since=timezone.now())
+    offer = add_offer(channel, world.max, enabled=False, canary_percent=5)
+    recent = [[1_795_000_000.0, 1, 8_000, ""], [1_795_000_009.0, 0, 100, "timeout"]]
+    OfferHealth.objects.create(offer=offer, circuit="open", reason="timeouts", recent=recent)
+    Alert.objects.create(kind="credential", subject=name, channel=channel, text="Disabled: 401")
+    empty: dict[str, Any] = {"canary_percent": None, "shadow_percent": None}
+    rows = [{"offer": offer.pk, "enabled": True, "priority": 1, "weight": 1} | empty]
+    Swap.objects.create(
+        model=world.max, from_channel=world.first, to_channel=channel, before=rows, after=rows, actor="olga"
+    )
+    number = WaitingCall.objects.count() + 5
+    WaitingCall.objects.create(
+        generation=world.generation, number=number, account=world.account, model=world.max, wants=str(capacity.pk)
+    )
 
 
 def add_channel(name: str, **values: Any) -> Channel:

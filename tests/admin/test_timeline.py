@@ -1,0 +1,118 @@
+"""Why an attempt went where it did, in one sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from crazyrouter.generation.models import Attempt
+from crazyrouter.generation.timeline import put_into_past, tell_why
+from providers.models import Channel
+from tests.admin.world import World
+
+A, B, C, D = (
+    {"offer": 1, "channel": "A"},
+    {"offer": 2, "channel": "B"},
+    {"offer": 3, "channel": "C"},
+    {"offer": 4, "channel": "D"},
+)
+
+
+def tell(routing: dict[str, Any], *, offer: int = 2, purpose: str = "customer") -> str:
+    attempt = Attempt(channel=Channel(name="B"), offer_id=offer, purpose=purpose, routing=routing)
+    return tell_why(attempt)
+
+
+@pytest.mark.parametrize(
+    ("routing", "said"),
+    [
+        ({}, ""),
+        ({"candidates": [B]}, "Sent to B, the only candidate."),
+        ({"candidates": [B, A]}, "Sent to B, the first candidate."),
+        ({"candidates": [A, B, C]}, "Sent to B, candidate 2 of 3."),
+        ({"candidates": [A]}, "Sent to B."),
+        ({"candidates": [B, A], "chosen": 2, "reason": "first by priority"}, "Sent to B, first by priority."),
+        ({"candidates": [B], "chosen": 2, "reason": "canary", "excluded": []}, "Sent to B, canary."),
+        (
+            {
+                "candidates": [A | {"priority": 10}, B],
+                "chosen": 2,
+                "reason": "first with room",
+                "busy": [A | {"priority": 10, "why": "2 calls run there"}],
+                "excluded": [C | {"why": "its circuit is open: 5 calls in a row failed: timeout"}],
+                "waited_s": 2.134,
+                "ahead": 3,
+            },
+            "Sent to B after 2.1 s in the queue behind 3 calls, first with room: A (priority 10) had no room (2 calls "
+            "ran there); C was excluded because its circuit was open: 5 calls in a row failed: timeout.",
+        ),
+        (
+            {
+                "candidates": [B],
+                "reason": "after a failure",
+                "excluded": [
+                    A | {"why": "it was tried before"},
+                    C | {"why": "the offer is disabled"},
+                    D | {"why": "a canary for 5 % of requests, and this is none of them"},
+                ],
+                "waited_s": 0.004,
+            },
+            "Sent to B, after a failure: A was excluded because it was tried before; D was excluded because it was a "
+            "canary for 5 % of requests, and this was none of them.",
+        ),
+    ],
+)
+def test_a_sentence_for_each_choice(routing: dict[str, Any], said: str) -> None:
+    assert tell(routing) == said
+
+
+def test_a_copy_is_called_one() -> None:
+    assert tell({"candidates": [B]}, purpose="shadow") == "Copied to B, the only candidate."
+
+
+@pytest.mark.parametrize(
+    ("why", "was"),
+    [
+        ("its circuit is open: is broken", "its circuit was open: is broken"),
+        ("the channel is draining", "the channel was draining"),
+        ("the channel has no credential", "the channel had no credential"),
+        ("it does not render 1024x1024", "it did not render 1024x1024"),
+        ("it does not take seed", "it did not take seed"),
+        ("it cools down", "it cooled down"),
+        ("2 calls run there", "2 calls ran there"),
+        ("others wait for it", "others waited for it"),
+        ("its submit rate is used up", "its submit rate was used up"),
+        (
+            "its circuit is half-open, and another call tries it",
+            "its circuit was half-open, and another call tried it",
+        ),
+    ],
+)
+def test_what_was_is_told_as_past(why: str, was: str) -> None:
+    assert put_into_past(why) == was
+
+
+def test_the_page_tells_it_and_what_was_no_candidate(olga: Client, world: World) -> None:
+    world.generation.attempts.filter(number=2).update(
+        routing={
+            "candidates": [{"offer": world.offer.pk, "channel": "official"}],
+            "chosen": world.offer.pk,
+            "reason": "first by priority",
+            "excluded": [{"offer": 9, "channel": "<b>", "why": "the offer is disabled"}],
+        }
+    )
+    html = olga.get(reverse("admin:generation_generation_change", args=[world.generation.pk])).content.decode()
+    assert "Sent to official, first by priority." in html
+    assert "Not candidates: &lt;b&gt;: the offer is disabled" in html
+    assert "Sent to official, the first candidate." in html
+
+
+def test_a_shadow_says_how_it_compares(olga: Client, world: World) -> None:
+    world.generation.attempts.filter(number=2).update(
+        purpose="shadow", comparison={"faster by": "2.1 s", "pictures": 2}
+    )
+    html = olga.get(reverse("admin:generation_generation_change", args=[world.generation.pk])).content.decode()
+    assert "Compared with what the customer got: faster by 2.1 s, pictures 2" in html
