@@ -202,6 +202,24 @@ def test_no_closed_model_counts_as_open(kind: str):
             {"read_timeout_s": True},
             ["read_timeout_s: the longest wait for the pictures, in seconds, above 0 and at most 3600"],
         ),
+        ("openai_images_tasks", {"size_separator": ":", "failed_tasks_free": True}, []),
+        (
+            "fal_queue",
+            {"prompt_expansion": 1},
+            ["prompt_expansion: whether the app knows enable_prompt_expansion, true or false"],
+        ),
+        ("replicate", {"size_input": "size", "n_input": "num_outputs", "input": {"go_fast": True}, "wait_s": 60}, []),
+        (
+            "replicate",
+            {"size_input": "ratio", "n_input": 1, "input": [], "wait_s": 61},
+            [
+                'size_input: how the model is told a size: "aspect_ratio" (16:9), "size" (1664*928) or "width_height" '
+                "(two numbers)",
+                'n_input: the input for the number of pictures, "num_outputs"; "": none',
+                "input: further inputs of the model, an object",
+                "wait_s: how long to wait for the pictures before polling, in whole seconds, at most 60",
+            ],
+        ),
         ("openai_images", {"size_separator": "*", "response_format": "b64_json", "extra_fields": True}, []),
         (
             "openai_images",
