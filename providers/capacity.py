@@ -39,10 +39,11 @@ class Room:
     running: int = 0
     call_ms: int = 0
     changed: bool = False
+    margin_ms: int = MARGIN_MS
 
     @property
     def window_ms(self) -> int:
-        return self.burst * (self.interval_ms or 0) + MARGIN_MS
+        return self.burst * (self.interval_ms or 0) + self.margin_ms
 
     def has_room(self, now_ms: int) -> bool:
         return not self.is_full() and self.find_submit_ms(now_ms) <= now_ms

@@ -244,9 +244,17 @@ def choose(
             fit.append(route)
     ordered = order_by_priority(fit, draw=draw)
     candidates = (canary, *ordered) if canary else ordered
-    until = {route.offer_id: max(route.cooling_until, cooling.get(route.offer_id, 0.0)) for route in candidates}
+    return Decision(candidates, tuple(excluded), find_cooling(candidates, cooling))
+
+
+def find_cooling(routes: Sequence[Route], known: Mapping[int, float]) -> dict[int, float]:
+    """Offers that are not to be asked now: offer id -> epoch seconds until which."""
     now = time.time()
-    return Decision(candidates, tuple(excluded), {offer: moment for offer, moment in until.items() if moment > now})
+    found = {route.offer_id: route.cooling_until for route in routes if route.cooling_until > now}
+    for route in routes if known else ():
+        if (moment := known.get(route.offer_id, 0.0)) > max(now, found.get(route.offer_id, 0.0)):
+            found[route.offer_id] = moment
+    return found
 
 
 def find_obstacle(route: Route, wish: Wish, tried: frozenset[int]) -> str:

@@ -55,13 +55,13 @@ class Allocator:
     rooms: Mapping[int, Room] = field(default_factory=dict)
     crowds: Sequence[Crowd] = ()
     claim_trial: Callable[[Route, Ask], bool] = lambda route, ask: False
-    #: The rooms as this process sees them: what is due to others is taken here, and never written.
+    #: The rooms with what is due to other processes taken from them, which is never written: while turns are taken.
     seen: Mapping[int, Room] = field(init=False)
     contended: set[int] = field(init=False)
     queued: Counter[tuple[int, Wants]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.seen = {one: replace(room) for one, room in self.rooms.items()}
+        self.seen = self.rooms
         self.queued = Counter()
         for crowd in self.crowds:
             self.queued[crowd.account_id, crowd.wants] += crowd.calls
@@ -102,9 +102,8 @@ class Allocator:
     def give_back(self, calls: Iterable[Call]) -> None:
         """These calls are not made after all."""
         for call in calls:
-            for rooms in (self.rooms, self.seen):
-                if room := rooms.get(call.route.capacity_id or 0):
-                    room.give_back(call.granted_ms)
+            if room := self.rooms.get(call.route.capacity_id or 0):
+                room.give_back(call.granted_ms)
 
     def _find_room(self, ask: Ask, *, in_turn: bool) -> tuple[Route | None, list[dict[str, Any]]]:
         """The first candidate that can take a call now, and why those before it cannot."""
@@ -112,12 +111,15 @@ class Allocator:
         for route in ask.decision.candidates:
             why = self._find_hindrance(ask, route, in_turn=in_turn)
             if not why:
-                for rooms in (self.rooms, self.seen):
-                    if room := rooms.get(route.capacity_id or 0):
-                        room.take(self.now_ms)
+                self._take(route.capacity_id or 0)
                 return route, busy
             busy.append({"offer": route.offer_id, "channel": route.channel_name, "why": why})
         return None, busy
+
+    def _take(self, capacity_id: int) -> None:
+        for rooms in (self.rooms,) if self.seen is self.rooms else (self.rooms, self.seen):
+            if room := rooms.get(capacity_id):
+                room.take(self.now_ms)
 
     def _find_hindrance(self, ask: Ask, route: Route, *, in_turn: bool) -> str:
         if ask.decision.cooling.get(route.offer_id, 0.0) * 1000 > self.now_ms:
@@ -228,6 +230,7 @@ def take_turns(line: Sequence[InLine], ours: Mapping[tuple[str, int], Ask], allo
 
     What is due to another process is left for it: it looks at the same line at the same moment.
     """
+    allocator.seen = {one: replace(room) for one, room in allocator.rooms.items()}
     rows: dict[int, deque[InLine]] = {}
     served: dict[int, float] = {}
     for row in line:

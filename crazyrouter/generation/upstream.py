@@ -138,10 +138,11 @@ def open_adapter(upstream: Upstream, call: Call, ciphertext: str) -> Adapter:
 async def poll_to_end(upstream: Upstream, call: Call, adapter: Adapter, task: Pending, *, until: float) -> Done:
     """Ask until the task is over, when the process's poller says so."""
     route = call.route
+    age_s = 0.0 if call.accepted is None else max(0.0, settings.ASYNC_HORIZON_S - call.patience_s)
     return await upstream.poller.poll_to_end(
         adapter,
         task,
-        subject=PollSubject(route.account_id, route.polls_per_s, route.offer_id, route.latency_ms),
+        subject=PollSubject(route.account_id, route.polls_per_s, route.offer_id, route.latency_ms, age_s),
         until=until,
         renew=lambda refused: renew_adapter(upstream, call, refused),
     )

@@ -206,7 +206,8 @@ async def test_what_waited_when_its_process_died_is_asked_anew(
     await sync_to_async(shift_leases)(-1)
     engine = get_runtime().engine
     assert await engine.take_over() == 3
-    outcomes = [await task for one in orders if (task := engine.find(one.id))]
+    tasks = [task for one in orders if (task := engine.find(one.id))]
+    outcomes = await asyncio.gather(*tasks)
     # The first may have been sent; the others never were.
     assert sorted((len(one.pictures), one.failure) for one in outcomes) == [(0, "upstream_failed"), (1, ""), (1, "")]
     assert await sync_to_async(read_capacity)() == (0, 0)

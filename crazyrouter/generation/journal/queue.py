@@ -184,9 +184,7 @@ def place_asks(connection: BaseDatabaseWrapper, items: Sequence[Asking]) -> list
     ours = [item for item in items if item.ask.order.id in held]
     known = read_sent(connection, [item.ask for item in ours])
     allocator = open_allocator(connection, [item.ask for item in ours])
-    placements = [
-        known.get(name_ask(item.ask)) or allocator.place(item.ask, limit_s=item.limit_s) for item in ours
-    ]
+    placements = [known.get(name_ask(item.ask)) or allocator.place(item.ask, limit_s=item.limit_s) for item in ours]
     rows = [
         make_attempt_row(item.ask.order, call, item.owner)
         for item, placement in zip(ours, placements, strict=True)

@@ -1,4 +1,7 @@
-"""`manage.py bench`: what the hot path costs, beside a relay that makes the same upstream calls and nothing else."""
+"""`manage.py bench`: what the hot path costs, beside a relay that makes the same upstream calls and nothing else.
+
+`manage.py bench routing`: how good the schedule is.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import orjson
 from django.core.management.base import BaseCommand, CommandError
 
 from crazyrouter.management.bench.plan import POSTGRESQL, QUICK, SQLITE, Plan
+from crazyrouter.management.bench.routing import run_routing_bench
 from crazyrouter.management.bench.run import explain_refusal, run_bench
+
+THROUGHPUT, ROUTING = "throughput", "routing"
 
 
 class Command(BaseCommand):
@@ -21,6 +28,13 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "what",
+            nargs="?",
+            choices=[THROUGHPUT, ROUTING],
+            default=THROUGHPUT,
+            help="routing: decisions a second, waits beside an ideal schedule, looks at tasks beside their budget",
+        )
         parser.add_argument("--seconds", type=read_seconds, help="of each load (default: 5)")
         parser.add_argument("--rounds", type=read_count, help="of product and relay in turn (default: 3)")
         parser.add_argument("--clients", type=read_count, help="at once, each on a kept connection (default: 32)")
@@ -33,6 +47,13 @@ class Command(BaseCommand):
         parser.add_argument("--json", type=Path, metavar="FILE", help="every figure, for machines")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["what"] == ROUTING:
+            code, figures = run_routing_bench(say=self.stderr.write, write=self.stdout.write)
+            if options["json"]:
+                options["json"].write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2) + b"\n")
+            if code:
+                raise SystemExit(code)
+            return
         refusal = explain_refusal()
         if refusal:
             raise CommandError(refusal)
