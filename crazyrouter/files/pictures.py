@@ -10,6 +10,7 @@ import hashlib
 import io
 import warnings
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from PIL import Image
 
@@ -48,19 +49,18 @@ class Picture:
 def prepare(data: bytes, *, asked: tuple[int, int], target: tuple[int, int], label: Label) -> Picture:
     """Make the picture of `target` size out of what came back for `asked`; sizes are (width, height).
 
-    A PNG that already has the target size is copied chunk by chunk and never decoded. Raises
-    PictureRefused. Costs tens of microseconds for a small PNG and some 200 ms for a resampled 1328x1328: run it
-    in an executor.
+    A PNG that already has the target size is copied chunk by chunk and not decoded, unless there are words where its
+    pixels should be. Raises PictureRefused. Costs tens of microseconds for a small PNG and some 200 ms for a
+    resampled 1328x1328: run it in an executor.
     """
     if len(data) > MAX_BYTES:
         raise PictureRefused(Refusal.TOO_LARGE, f"{len(data)} bytes")
     source = _read(data)
     if source.size == target:
-        resampled, result = False, source if isinstance(source, png.Png) else _encode(_decode(source))
+        resampled, result = False, source if _may_be_copied(source) else _encode(_decode(source))
     else:
         _check_size(source.size, asked=asked)
-        image = _decode(_reopen(source) if isinstance(source, png.Png) else source)
-        resampled, result = True, _encode(image.resize(target, Image.Resampling.LANCZOS))
+        resampled, result = True, _encode(_decode(source).resize(target, Image.Resampling.LANCZOS))
     final = png.write(result, labels.render_chunk(label))
     width, height = result.size
     return Picture(
@@ -81,6 +81,10 @@ def _read(data: bytes) -> png.Png | Image.Image:
     raise PictureRefused(Refusal.NOT_A_PICTURE, f"{len(data)} bytes of another format")
 
 
+def _may_be_copied(source: png.Png | Image.Image) -> TypeGuard[png.Png]:
+    return isinstance(source, png.Png) and not png.holds_words(source)
+
+
 def _reopen(source: png.Png) -> Image.Image:
     """Pillow gets the cleaned copy: it never sees the compressed texts and profiles of a stranger."""
     return _open(png.write(source), format_="PNG")
@@ -98,8 +102,9 @@ def _open(data: bytes, *, format_: str) -> Image.Image:
     return image
 
 
-def _decode(image: Image.Image) -> Image.Image:
+def _decode(source: png.Png | Image.Image) -> Image.Image:
     """All pixels as RGB, or RGBA where anything can be seen through."""
+    image = _reopen(source) if isinstance(source, png.Png) else source
     try:
         image.load()
         if image.mode.startswith("I;16"):

@@ -5,6 +5,7 @@ After the PNG specification, third edition (W3C 2025), sections 5 and 11.
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -22,6 +23,9 @@ _HEADER = struct.Struct(">IIBBBBB")
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _CRITICAL = (b"PLTE", b"IEND")
+#: Where words stand that are hidden behind the compressed pixels. So long a run of letters is one in 100,000 pictures.
+_TAIL_BYTES = 4096
+_WORDS = re.compile(rb"[ -~]{20,}")
 #: Deflate stores at most 258 bytes in two bits.
 _DEFLATE_RATIO = 1032
 _MAX_GAMMA = 1_000_000
@@ -79,6 +83,21 @@ def read(data: bytes, *, max_pixels: int) -> Png:
 def write(png: Png, *extra: bytes) -> bytes:
     """The file again, with whole `extra` chunks before its pixels."""
     return b"".join((SIGNATURE, png.head, *png.kept, *extra, png.pixels, END))
+
+
+def holds_words(png: Png) -> bool:
+    """Whether something can be read where only numbers should be: in a palette, or where the compressed pixels end.
+
+    To know where they end is to inflate them, which costs a hundred times as much as all other checks; words that
+    are themselves compressed are not found here. Whoever decodes and encodes the picture leaves all of it behind.
+    """
+    places = (*png.kept, png.pixels[-_TAIL_BYTES:])
+    return any(not _is_slope(found.group()) for place in places for found in _WORDS.finditer(place))
+
+
+def _is_slope(run: bytes) -> bool:
+    """The palette of a grey picture has all letters in it, in order."""
+    return list(run) in (sorted(run), sorted(run, reverse=True))
 
 
 def _walk(view: memoryview) -> Iterator[tuple[bytes, int, int]]:
