@@ -79,7 +79,7 @@ class Replicate(TaskCarrier):
         path, version = find_endpoint(job.model)
         wait = self._options["wait_s"]
         headers = {"Prefer": f"wait={wait}"} if wait else {}
-        reply = await self._order(path, {**version, "input": self._build_input(job)}, headers=headers)
+        reply = await self._order(path, {**version, "input": self._build_input(job)}, headers=headers, held_s=wait)
         task = self._read(reply)
         if read_text(task, "status") == "succeeded":
             return self._collect(task, reply)

@@ -49,8 +49,11 @@ class TaskCarrier(Carrier):
         "poll_timeout_s": build_seconds_option(20.0, "the longest wait for the answer to a poll"),
     }
 
-    async def _order(self, path: str, body: Mapping[str, Any], *, headers: Mapping[str, str] | None = None) -> Reply:
-        timeout = self._options["submit_timeout_s"]
+    async def _order(
+        self, path: str, body: Mapping[str, Any], *, headers: Mapping[str, str] | None = None, held_s: float = 0
+    ) -> Reply:
+        """Send the order. `held_s` is how long the carrier was asked to keep its answer back."""
+        timeout = self._options["submit_timeout_s"] + held_s
         return await self._post(path, body, headers=self._authorise() | dict(headers or {}), timeout=timeout)
 
     def _accept(self, task_id: str, reply: Reply, *, upstream_id: str = "") -> Pending:

@@ -5,15 +5,23 @@ What an adapter says of money is held against the bill.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import pytest
+from asgiref.sync import sync_to_async
 
+from crazyrouter.generation.models import Attempt
 from providers.adapters import get_adapter_class
 from providers.contract import Adapter, Billed, Code, Done, Job, Pending, PollFailed, ProviderError
+from providers.models import Channel, Offer
 from providers.transport import Transport
+from tests.books import count_rows_async, read_violations_async
+from tests.providers.upstream import Received, Upstream, build_reply
+from tests.shop import open_channel
 from tests.simulator.running import RunningSimulator
 
 KEY = "sk-sim-acme.one"
@@ -208,3 +216,47 @@ async def test_a_picture_that_the_carrier_flags_is_not_passed_on(
 async def test_a_probe_orders_nothing(carrier: Carrier, transport: Transport, simulator: RunningSimulator) -> None:
     await open_adapter(carrier, transport, simulator).probe()
     assert simulator.totals()["submissions"] == 0
+
+
+@pytest.mark.parametrize("carrier", [FAL, WRAPPED], ids=str)
+async def test_a_generation_over_a_carrier_of_tasks(
+    carrier: Carrier, gateway: httpx.AsyncClient, simulator: RunningSimulator
+) -> None:
+    simulator.set_scenario(reseller={"task_style": carrier.task_style})
+    await sync_to_async(put_first)(carrier, simulator)
+    body = {"model": "qwen-image-2.0", "prompt": "a cat", "size": "1024x1024", "n": 3}
+    answer = await gateway.post("/v1/images/generations", json=body)
+    assert answer.status_code == 200, answer.text
+    attempts = [attempt async for attempt in Attempt.objects.select_related("channel").order_by("number")]
+    assert [(attempt.channel.kind, attempt.state, len(attempt.slots)) for attempt in attempts] == [
+        (carrier.kind, "succeeded", 2),
+        (carrier.kind, "succeeded", 1),
+    ]
+    assert all(attempt.task_id for attempt in attempts)
+    assert (simulator.totals()["submissions"], simulator.totals()["images"]) == (2, 3)
+    assert await count_rows_async() == {"generations": 1, "attempts": 2, "images": 3, "charges": 3, "held": 0}
+    assert await read_violations_async() == []
+
+
+def put_first(carrier: Carrier, simulator: RunningSimulator) -> None:
+    """A channel of a carrier before all others, two pictures a call."""
+    base_url = simulator.base_url + carrier.path
+    channel = open_channel(base_url, carrier.kind, {"qwen-image-2.0": 2}, priority=-1)
+    Channel.objects.filter(pk=channel.pk).update(options={**carrier.options, "poll_interval_s": 0.05})
+    Offer.objects.filter(channel=channel).update(upstream_model=carrier.model)
+
+
+async def test_a_carrier_that_is_asked_to_hold_its_answer_is_given_the_time() -> None:
+    async def hold(request: Received, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.6)
+        body = b'{"id": "p1", "status": "succeeded", "output": ["https://a.example/1.png"]}'
+        writer.write(build_reply(body, status=201))
+
+    async with Upstream(hold) as upstream:
+        transport = Transport(allow=[upstream.pair])
+        options = {"submit_timeout_s": 0.2, "wait_s": 5}
+        adapter = get_adapter_class("replicate")(transport, credential="k", base_url=upstream.url, options=options)
+        done = await adapter.submit(Job("qwen/qwen-image", "a cat", 1328, 1328))
+        await transport.aclose()
+    assert isinstance(done, Done)
+    assert upstream.received[0].headers["prefer"] == "wait=5"
