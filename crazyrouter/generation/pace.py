@@ -19,7 +19,7 @@ GROWTH = 0.25
 FIRST_SPREAD = 0.25
 LEAST_SPREAD = 0.05
 #: Of the spread; looks are this far apart around the expected end.
-DENSITY = 0.5
+DENSITY = 0.25
 #: Weights of the newest time in the mean and in the spread, once there are enough of them (RFC 6298).
 MEAN_GAIN = 1 / 8
 SPREAD_GAIN = 1 / 4

@@ -26,11 +26,11 @@ def test_one_time_sets_where_looks_begin_are_dense_and_thin_out() -> None:
     assert (pace.typical, pace.spread) == (20.0, 5.0)
     assert pace.choose_first(0.0, floor=1.0) == 10.0
     assert pace.choose_first(4.0, floor=1.0) == 6.0
-    # Up to the age of 30 half a spread apart, then by a quarter of what it is late.
+    # A quarter of the spread apart, after the age of 30 by a quarter of what it is late.
     assert [pace.choose_pause(age, floor=1.0) for age in (10.0, 20.0, 30.0, 40.0, 42.0, 70.0, 90.0, 500.0)] == [
-        2.5,
-        2.5,
-        2.5,
+        1.25,
+        1.25,
+        1.25,
         2.5,
         3.0,
         10.0,
@@ -107,4 +107,4 @@ def test_times_that_never_vary_leave_a_twentieth() -> None:
         pace.learn(after=40.0, by=40.0)
     assert pace.spread < 0.01
     assert pace.choose_first(0.0, floor=1.0) == pytest.approx(36.0)
-    assert pace.choose_pause(36.0, floor=0.2) == pytest.approx(1.0)
+    assert pace.choose_pause(36.0, floor=0.2) == pytest.approx(0.5)

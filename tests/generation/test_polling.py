@@ -43,12 +43,14 @@ class Carrier:
         self.limit = limit
         self.draw = draw
         self.ends: dict[str, float] = {}
+        self.sent: defaultdict[str, list[float]] = defaultdict(list)
         self.looks: defaultdict[str, list[float]] = defaultdict(list)
         self.arrivals: list[float] = []
         self.trouble: list[Exception | None] = []
         self.throttled = 0
 
     async def poll(self, task_id: str) -> Done | Pending:
+        self.sent[task_id].append(asyncio.get_running_loop().time())
         if self.draw:
             await asyncio.sleep(0.02 + self.draw() * 0.12)  # the way there
         now = asyncio.get_running_loop().time()
@@ -163,8 +165,8 @@ def test_what_is_known_of_the_offer_says_when_to_begin() -> None:
     async def main() -> None:
         carrier = Carrier(poll_after=1.0)
         known = PollSubject(None, None, offer_id=7, latency_ms=20_000)
-        await follow(make_poller(), carrier, takes=43.0, subject=known)
-        assert read_ages(carrier) == [10, 12.5, 15, 17.5, 20, 22.5, 25, 27.5, 30, 32.5, 35, 37.5, 40, 42.5, 45.62]
+        await follow(make_poller(), carrier, takes=17.0, subject=known)
+        assert read_ages(carrier) == [10.0, 11.25, 12.5, 13.75, 15.0, 16.25, 17.5]
 
     run_virtually(main())
 
@@ -494,6 +496,9 @@ def test_few_tasks_are_noticed_soon_and_an_idle_process_keeps_nothing(virtual: V
 
     crowd = run_virtually(main())
     assert max(crowd.lags) < 3.5  # the adapter's two seconds, jitter and the way
+    gaps = [later - sooner for sent in crowd.carrier.sent.values() for sooner, later in pairwise(sent)]
+    assert min(gaps) >= 2.0
+    assert sum(len(sent) for sent in crowd.carrier.sent.values()) / crowd.started < 4
     assert lanes[1].writes == 0
     assert lanes[0].reserved - len(crowd.carrier.arrivals) <= 3
 
@@ -518,6 +523,26 @@ def test_who_has_been_due_longest_is_next(virtual: VirtualDatabase) -> None:
     assert names[:20] == "abcde" * 4
     gaps = [round(later[0] - sooner[0], 2) for sooner, later in pairwise(order)]
     assert min(gaps) >= 1.25 - 0.1
+
+
+def test_a_moment_of_one_that_left_is_no_reason_to_look_early(virtual: VirtualDatabase) -> None:
+    subject = open_account(20)
+    lane = VirtualLane(virtual)
+
+    async def main() -> Carrier:
+        carrier, poller = Carrier(), make_poller(lane)
+        leaves = follow(poller, carrier, name="a", subject=subject)
+        stays = follow(poller, carrier, name="b", takes=1.0, subject=subject, first=1.3)
+        await asyncio.sleep(0.97)  # the moment is reserved
+        assert lane.reserved == 1
+        leaves.cancel()
+        await stays
+        return carrier
+
+    carrier = run_virtually(main())
+    (age,) = read_ages(carrier, "b")
+    assert 1.3 <= age < 1.4
+    assert (len(carrier.arrivals), lane.reserved) == (1, 2)
 
 
 def test_a_limit_that_was_taken_away_is_noticed(virtual: VirtualDatabase) -> None:
