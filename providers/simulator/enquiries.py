@@ -28,10 +28,17 @@ class Desk:
 
 
 async def enquire(
-    state: State, request: Request, desk: Desk, endpoint: Endpoint, part: Part, *, task_id: str = ""
+    state: State,
+    request: Request,
+    desk: Desk,
+    endpoint: Endpoint,
+    part: Part,
+    *,
+    task_id: str = "",
+    request_id: str = "",
 ) -> Reply:
-    """One question from its first byte to its answer."""
-    request_id = str(uuid.uuid4())
+    """One question from its first byte to its answer. It has an id of its own where none is given."""
+    request_id = request_id or str(uuid.uuid4())
 
     def envelope(refusal: Refusal) -> Reply:
         return desk.envelope(refusal, request_id)

@@ -46,7 +46,7 @@ async def tell_status(state: State, request: Request, root: str, request_id: str
             body |= {"error": failure.message, "error_type": name_type(failure)}
         return _reply(body, task)
 
-    return await enquire(state, request, _DESK, Endpoint.TASKS, tell, task_id=request_id)
+    return await enquire(state, request, _DESK, Endpoint.TASKS, tell, task_id=request_id, request_id=request_id)
 
 
 async def tell_response(state: State, request: Request, root: str, request_id: str) -> Reply:
@@ -62,7 +62,7 @@ async def tell_response(state: State, request: Request, root: str, request_id: s
             return reply_refusal(failure, task.id)
         return _reply(await _describe(state, task), task)
 
-    return await enquire(state, request, _DESK, Endpoint.RESULT, tell, task_id=request_id)
+    return await enquire(state, request, _DESK, Endpoint.RESULT, tell, task_id=request_id, request_id=request_id)
 
 
 async def cancel(state: State, request: Request, root: str, request_id: str) -> Reply:
@@ -80,7 +80,7 @@ async def cancel(state: State, request: Request, root: str, request_id: str) -> 
             task.canceled = now
         return _reply({"status": "CANCELLATION_REQUESTED"}, task, status=202)
 
-    return await enquire(state, request, _DESK, Endpoint.CANCEL, withdraw, task_id=request_id)
+    return await enquire(state, request, _DESK, Endpoint.CANCEL, withdraw, task_id=request_id, request_id=request_id)
 
 
 def _find(state: State, request_id: str, *, account: str, root: str) -> Task:
