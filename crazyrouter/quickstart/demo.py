@@ -17,7 +17,7 @@ from billing.money import MICROS
 from models_registry.models import ImageModel
 from providers.adapters import get_adapter_class
 from providers.credentials import CredentialUnreadable
-from providers.models import Channel, Offer, add_credential
+from providers.models import Capacity, Channel, Offer, UpstreamAccount, add_credential
 
 ACCOUNT = "demo"
 ADMIN = "admin"
@@ -52,6 +52,31 @@ REAL = (
     Carrier("DashScope, async", "dashscope_async", {"qwen-image-plus": 1}, 0),
     Carrier("DashScope, sync", "dashscope_sync", ALL_FOUR, 1),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """`burst` submits in any `burst * interval_ms`, and so many calls at a time."""
+
+    interval_ms: int
+    burst: int
+    max_running: int | None = None
+
+
+TWO_A_SECOND, TWO_A_MINUTE = Limit(500, 2), Limit(30_000, 2)
+#: What the model maker documents for one account (Model Studio rate limits, 2026), by channel. Two tasks at a time are
+#: a limit of tasks alone, so tasks and calls are counted as two accounts: plus may then start four a second, and hardly
+#: ever does, since two tasks take twenty seconds.
+REAL_LIMITS = {
+    "DashScope, async": {"qwen-image-plus": Limit(500, 2, max_running=2)},
+    "DashScope, sync": {
+        "qwen-image-plus": TWO_A_SECOND,
+        "qwen-image-max": TWO_A_MINUTE,
+        "qwen-image-2.0": TWO_A_SECOND,
+        "qwen-image-2.0-pro": TWO_A_MINUTE,
+    },
+}
+REAL_POLLS_PER_S = 20
 
 
 def open_account() -> Account:
@@ -104,6 +129,7 @@ def keep_real(key: str, base_url: str) -> list[str]:
         channel = Channel.objects.filter(name=carrier.name).first()
         if channel is None:
             channel = open_channel(carrier, base_url, simulated=False)
+            limit_channel(channel, REAL_LIMITS[carrier.name])
         elif channel.base_url != base_url:
             channel.base_url = base_url
             channel.save(update_fields=["base_url"])
@@ -114,6 +140,26 @@ def keep_real(key: str, base_url: str) -> list[str]:
     names = sorted(set(served.values_list("model__name", flat=True)))
     disable(Offer.objects.filter(channel__simulated=True, enabled=True, model__name__in=names))
     return names
+
+
+def limit_channel(channel: Channel, limits: Mapping[str, Limit]) -> None:
+    """A new channel's upstream account, with what it can take."""
+    account, _ = UpstreamAccount.objects.get_or_create(
+        name=channel.name,
+        defaults={"polls_per_s": REAL_POLLS_PER_S, "note": "Documented limits; edit them as yours are."},
+    )
+    for model, limit in limits.items():
+        Capacity.objects.get_or_create(
+            account=account,
+            upstream_model=model,
+            defaults={
+                "submit_interval_ms": limit.interval_ms,
+                "submit_burst": limit.burst,
+                "max_running": limit.max_running,
+            },
+        )
+    channel.account = account
+    channel.save(update_fields=["account"])
 
 
 def disable(offers: Iterable[Offer]) -> None:

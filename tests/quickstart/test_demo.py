@@ -12,7 +12,7 @@ from billing.keys import find_identities, hash_key, revoke_key
 from billing.models import Account, ApiKey, LedgerEntry
 from crazyrouter.quickstart import demo
 from models_registry.seed import seed_models
-from providers.models import Channel, Credential, Offer
+from providers.models import Capacity, Channel, Credential, Offer, UpstreamAccount
 from providers.routing import load_routes
 
 SIMULATOR = "http://127.0.0.1:8001"
@@ -129,6 +129,23 @@ def test_credentials_of_lost_keys_are_made_anew(models: None, settings: Any) -> 
         newest = channel.credentials.first()
         assert newest is not None
         assert newest.reveal().startswith("sk-sim-")
+
+
+def test_a_real_account_keeps_to_its_documented_limits(models: None) -> None:
+    demo.keep_real("sk-real-one", DASHSCOPE)
+    demo.keep_real("sk-real-two", DASHSCOPE)
+    limits = Capacity.objects.values_list(
+        "account__channels__kind", "upstream_model", "submit_interval_ms", "submit_burst", "max_running"
+    )
+    assert sorted(limits) == [
+        ("dashscope_async", "qwen-image-plus", 500, 2, 2),
+        ("dashscope_sync", "qwen-image-2.0", 500, 2, None),
+        ("dashscope_sync", "qwen-image-2.0-pro", 30_000, 2, None),
+        ("dashscope_sync", "qwen-image-max", 30_000, 2, None),
+        ("dashscope_sync", "qwen-image-plus", 500, 2, None),
+    ]
+    assert set(UpstreamAccount.objects.values_list("polls_per_s", flat=True)) == {20}
+    assert {route.capacity_id is None for listing in load_routes().values() for route in listing.routes} == {False}
 
 
 def test_a_real_key_takes_the_simulated_offers_off_sale(models: None) -> None:
