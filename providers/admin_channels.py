@@ -54,7 +54,7 @@ class ChannelAdmin(FormColumnsInlines, PanelAdmin, ButtonsAdmin, RecordedAdmin):
     form = ChannelForm
     inlines = (OfferInline, CredentialInline)
     formfield_overrides = {**SHORT_TEXTS, models.URLField: {"assume_scheme": "https"}}
-    list_display = ("name", "kind", "account", "state", "offer_count", "credential", "simulated", "disabled_reason")
+    list_display = ("name", "kind", "account", "state", "offer_count", "credential", "simulated", "why")
     list_filter = ("enabled", "kind", "account", "simulated")
     list_select_related = ("account",)
     search_fields = ("name", "base_url")
@@ -95,13 +95,17 @@ class ChannelAdmin(FormColumnsInlines, PanelAdmin, ButtonsAdmin, RecordedAdmin):
         word = "in use" if channel.last4 else "no credential"
         return word, word
 
-    @admin.display(description="Offers in use", ordering="offers_enabled")
+    @admin.display(description="Offers", ordering="offers_enabled")
     def offer_count(self, channel: Any) -> str:
         return f"{channel.offers_enabled} of {channel.offers_known}"
 
     @admin.display(description="Credential")
     def credential(self, channel: Any) -> str:
         return f"…{channel.last4}" if channel.last4 else "none"
+
+    @admin.display(description="Why disabled")
+    def why(self, channel: Channel) -> str:
+        return channel.disabled_reason
 
     @method_decorator(sensitive_post_parameters("secret"))
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:

@@ -44,7 +44,7 @@ SERVICE_COLOURS = {
     "weight 0": "warning",
 }
 #: The latest; the page of the offer shows all that are remembered.
-DOTS_IN_LIST = 15
+DOTS_IN_LIST = 12
 CIRCUIT_COLOURS = {Circuit.CLOSED: "success", Circuit.HALF_OPEN: "warning", Circuit.OPEN: "danger"}
 
 
@@ -79,8 +79,7 @@ class OfferAdmin(SwapAction, PanelAdmin, ButtonsAdmin, RecordedAdmin):
     form = OfferForm
     list_display = (
         "offer",
-        "upstream_model",
-        "shape",
+        "upstream",
         "priority",
         "weight",
         "enabled",
@@ -125,6 +124,10 @@ class OfferAdmin(SwapAction, PanelAdmin, ButtonsAdmin, RecordedAdmin):
     def offer(self, offer: Offer) -> str:
         return str(offer)
 
+    @admin.display(description="Upstream", ordering="upstream_model")
+    def upstream(self, offer: Offer) -> str:
+        return f"{offer.upstream_model}, {offer.shape}"
+
     @display(description="Service", label=SERVICE_COLOURS)
     def service(self, offer: Any) -> str:
         return name_service(offer)
@@ -134,7 +137,7 @@ class OfferAdmin(SwapAction, PanelAdmin, ButtonsAdmin, RecordedAdmin):
         record = read_record(find_health(offer))
         if not record.dots:
             return "–"
-        return format_html("{}<br>{}", render_dots(record.dots[-DOTS_IN_LIST:]), record.brief)
+        return format_html("<div>{}<br>{}</div>", render_dots(record.dots[-DOTS_IN_LIST:]), record.brief)
 
     @admin.display(description="Cost per image", ordering="cost_micros")
     def cost(self, offer: Offer) -> str:

@@ -123,7 +123,7 @@ def check_identity(plan: Plan) -> Iterator[Finding]:
 def check_capacity(plan: Plan) -> Iterator[Finding]:
     theirs, ours = find_capacity_row(plan.successor), find_capacity_row(plan.before)
     said = describe_limits(theirs) + (f" ({describe_use(theirs)})" if theirs else "")
-    text = f"It: {said}. {plan.before.channel} has: {describe_limits(ours)}."
+    text = f"{plan.successor.channel}: {said}; {plan.before.channel}: {describe_limits(ours)}."
     if is_smaller(theirs, ours):
         yield Finding(Level.NOTICE, "Capacity", f"Less than now. {text}")
     else:
@@ -197,11 +197,11 @@ def check_health(plan: Plan) -> Iterator[Finding]:
     health: OfferHealth | None = getattr(plan.successor, "health", None)
     circuit = health.circuit if health else OfferHealth.Circuit.CLOSED
     levels = {OfferHealth.Circuit.OPEN: Level.REFUSAL, OfferHealth.Circuit.HALF_OPEN: Level.NOTICE}
-    said = f"Its circuit is {describe_circuit(health)}"
+    said = f"Its circuit is {describe_circuit(health).rstrip('.')}"
     end = "; reset it if the trouble is over" if circuit == OfferHealth.Circuit.OPEN else ""
     yield Finding(levels.get(OfferHealth.Circuit(circuit), Level.OK), "Circuit", f"{said}{end}.")
     if cooling := describe_cooling(health):
-        yield Finding(Level.NOTICE, "Circuit", f"It {cooling}.")
+        yield Finding(Level.NOTICE, "Cooling", f"It {cooling.rstrip('.')}.")
     record = read_record(health)
     yield Finding(Level.OK, "Recent calls", f"{record.summary[:1].upper()}{record.summary[1:]}.")
 
@@ -209,7 +209,7 @@ def check_health(plan: Plan) -> Iterator[Finding]:
 def check_role(plan: Plan) -> Iterator[Finding]:
     """A successor that was on trial is no more; one that takes the place of a canary becomes one."""
     if plan.successor.canary_fallen_at is not None:
-        text = f"It is a {describe_role(plan.successor)}. Restart it first, if the trouble is over."
+        text = f"It is a {describe_role(plan.successor).rstrip('.')}. Restart it first, if the trouble is over."
         yield Finding(Level.REFUSAL, "Trial", text)
     elif role := describe_role(plan.successor):
         yield Finding(Level.NOTICE, "Trial", f"It is a {role}: that ends with the swap.")

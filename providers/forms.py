@@ -112,6 +112,15 @@ class OfferForm(OfferRowForm):
         help_text="Those that it renders, like 1328x1328, 1664x928; other requests go round it. Empty: every size.",
     )
 
+    class Meta(OfferListForm.Meta):
+        labels = {
+            "canary_percent": "Share (%)",
+            "canary_min_success": "Least success (%)",
+            "canary_max_latency_s": "Longest mean (s)",
+            "shadow_percent": "Share (%)",
+            "shadow_per_day": "Copies a day",
+        }
+
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         for name, fault in find_trial_faults(cleaned):

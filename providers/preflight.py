@@ -35,13 +35,15 @@ Check = Callable[[Plan], Iterator[Finding]]
 
 
 def inspect_swap(model: ImageModel, *, from_channel: Channel, to_channel: Channel) -> list[Finding]:
-    """Every line. Calls the carrier where that is free, for `PROBE_LIMIT_S` at most."""
+    """Every line, the refusals first. Calls the carrier where that is free, for `PROBE_LIMIT_S` at most."""
     try:
         plan = make_plan(model, from_channel=from_channel, to_channel=to_channel)
     except SwapRefused as refused:
         return [Finding(Level.REFUSAL, "Offer", f"{refused}.")]
     findings = [finding for check in CHECKS for finding in check(plan)]
-    return findings if is_blocked(findings) else [*findings, *check_routing(plan)]
+    if not is_blocked(findings):
+        findings += check_routing(plan)
+    return sorted(findings, key=lambda finding: finding.level is not Level.REFUSAL)
 
 
 def is_blocked(findings: list[Finding]) -> bool:

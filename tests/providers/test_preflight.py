@@ -68,12 +68,18 @@ def test_a_channel_that_is_as_good(world: World) -> None:
             "Genuine",
             "qwen-image-max is declared to be genuinely qwen-image-max, and has no open weights there.",
         ),
-        (OK, "Capacity", "It: no limit is known. official has: no limit is known."),
+        (OK, "Capacity", "reseller: no limit is known; official: no limit is known."),
         (OK, "Cost", "An image costs ¥0.30, and ¥0.20 of its price is left."),
         (OK, "Cost against now", "As much as at official."),
         (OK, "Circuit", "Its circuit is closed."),
         (OK, "Recent calls", "No recent call."),
     ]
+
+
+def test_refusals_stand_first(world: World, silent: None) -> None:
+    change(world.spare, shape="async", genuine=False)
+    subjects = [(finding.level, finding.subject) for finding in inspect(world)]
+    assert subjects[:3] == [(REFUSAL, "Shape"), (REFUSAL, "Genuine"), (OK, "Credential")]
 
 
 def test_notices_do_not_block(world: World, silent: None) -> None:
@@ -218,8 +224,8 @@ class TestCapacityAndCost:
     def test_limits_where_there_were_none(self, world: World) -> None:
         give_account(world.second, submit_interval_ms=30_000, submit_burst=2, max_running=2, running=1, call_ms=21_300)
         said = (
-            "Less than now. It: 2 submits per 60 s, 2 at a time (1 of 2 running, a call takes 21.3 s). "
-            "official has: no limit is known."
+            "Less than now. reseller: 2 submits per 60 s, 2 at a time (1 of 2 running, a call takes 21.3 s); "
+            "official: no limit is known."
         )
         assert find(world, "Capacity") == [(NOTICE, said)]
 
@@ -227,7 +233,7 @@ class TestCapacityAndCost:
         give_account(world.first, max_running=5)
         capacity = give_account(world.second, max_running=2)
         Capacity.objects.create(account=capacity.account, upstream_model="qwen-image-max", max_running=9)
-        said = "It: 9 at a time (0 of 9 running). official has: 5 at a time."
+        said = "reseller: 9 at a time (0 of 9 running); official: 5 at a time."
         assert find(world, "Capacity") == [(OK, said)]
 
     def test_fewer_at_a_time_is_a_notice_however_fast(self, world: World) -> None:
@@ -306,8 +312,9 @@ class TestHealth:
             cooling_reason="throttled: rate_limited",
             recent=[[1_795_000_000.0, 1, 8000, ""], [1_795_000_009.0, 0, 100, "timeout"]],
         )
-        assert [level for level, _ in find(world, "Circuit")] == [NOTICE, NOTICE]
-        assert find(world, "Circuit")[1][1].endswith(": throttled: rate_limited.")
+        assert [level for level, _ in find(world, "Circuit")] == [NOTICE]
+        ((level, text),) = find(world, "Cooling")
+        assert (level, text.endswith(": throttled: rate_limited.")) == (NOTICE, True)
         assert find(world, "Recent calls") == [(OK, "50 % of 2 calls succeeded, 8.0 s on average.")]
 
     def test_a_trial_ends_with_the_swap(self, world: World) -> None:
