@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
@@ -13,7 +15,7 @@ import time_machine
 from cryptography.fernet import Fernet
 from django.apps import apps
 from django.core.management import CommandError, call_command
-from django.db import IntegrityError
+from django.db import IntegrityError, OperationalError
 from django.utils import timezone
 
 import crazyrouter.management.configuration
@@ -26,6 +28,7 @@ from crazyrouter.management.configuration.offers import OFFER
 from models_registry.models import ImageModel, ImageSize, Price
 from models_registry.seed import seed_models
 from providers.models import Capacity, Channel, Credential, Offer, OfferHealth, UpstreamAccount
+from tests.server import ROOT, build_environment
 from tests.shop import open_channel
 
 EXAMPLE = Path(crazyrouter.management.configuration.__file__).parent / "example.yaml"
@@ -153,16 +156,16 @@ channels:
     price: 0.50 -> 0.55
 ~ accounts.dashscope
     polls_per_s: 20 -> none
+~ accounts.dashscope.capacities.qwen-image-max
+    submits: 2 per 60s -> 3 per 60s
++ accounts.dashscope.other_models
+    max_running: 1
 ~ channels.DashScope, sync
     base_url: https://dashscope.aliyuncs.com/api/v1 -> https://dashscope-intl.aliyuncs.com/api/v1
     options: {} -> {"workspace": "ws-1"}
 ~ channels.A reseller
     enabled: false -> true
     disabled_reason: no contract yet -> ""
-~ accounts.dashscope.capacities.qwen-image-max
-    submits: 2 per 60s -> 3 per 60s
-+ accounts.dashscope.other_models
-    max_running: 1
 note: shop.yaml:12: channels.A reseller: has no credential: nothing is sent to it until it has one
 1 made, 5 changed, 0 as they were
 """
@@ -471,6 +474,62 @@ def test_a_row_that_goes_meanwhile_makes_the_plan_anew(apply: Any, monkeypatch: 
     assert apply(text).endswith("0 made, 1 changed, 1 as they were\n")
     assert len(tries) == 2
     assert Capacity.objects.get(upstream_model="qwen-image-max").max_running == 5
+
+
+class Deadlock(Exception):
+    sqlstate = "40P01"
+
+
+@pytest.mark.parametrize(("cause", "again"), [(Deadlock(), True), (ValueError(), False)])
+def test_a_deadlock_is_tried_again_and_nothing_else_is(
+    apply: Any, monkeypatch: pytest.MonkeyPatch, cause: Exception, again: bool
+) -> None:
+    carry_out, tries = applying.carry_out, []
+
+    def break_once(plan: Any, author: Author) -> None:
+        tries.append(plan)
+        if len(tries) == 1:
+            raise OperationalError("it broke") from cause
+        carry_out(plan, author)
+
+    monkeypatch.setattr(applying, "carry_out", break_once)
+    if again:
+        assert apply(EXAMPLE.read_text()).endswith("18 made, 0 changed, 0 as they were\n")
+        assert Price.objects.count() == 4
+        return
+    with pytest.raises(CommandError) as caught:
+        apply(EXAMPLE.read_text())
+    assert str(caught.value) == "the database refused: it broke; nothing was changed"
+    assert Price.objects.count() == 0
+
+
+def test_rows_that_traffic_waits_for_are_written_last(apply: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    apply(EXAMPLE.read_text())
+    carry_out = applying.carry_out
+    order: list[tuple[str, int]] = []
+
+    def watch(plan: Any, author: Author) -> None:
+        order.extend((type(write.row).__name__, write.row.pk) for write in plan.list_writes())
+        carry_out(plan, author)
+
+    monkeypatch.setattr(applying, "carry_out", watch)
+    text = EXAMPLE.read_text().replace("polls_per_s: 20 ", "polls_per_s: 30 ").replace("2 per 60s", "3 per 60s")
+    apply(text.replace("no contract yet", "no key yet").replace("priority: 10", "priority: 9"))
+    names = [name for name, _ in order]
+    assert names == ["Channel", "Offer", "Offer", "UpstreamAccount", "Capacity", "Capacity"]
+    assert order[-2][1] < order[-1][1]
+
+
+def test_a_process_says_what_is_wrong_on_standard_error_and_ends_with_1(database: None, tmp_path: Path) -> None:
+    file = tmp_path / "shop.yaml"
+    file.write_text("schema: 1\nmodles:\n")
+    command = [sys.executable, "manage.py", "config", "apply", str(file)]
+    ended = subprocess.run(command, cwd=ROOT, env=build_environment(), capture_output=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout.decode(), ended.stderr.decode()) == (
+        1,
+        "",
+        f"{file}:2: modles: not a section; did you mean models?\n1 fault(s): nothing was changed\n",
+    )
 
 
 def test_a_file_that_cannot_be_read(apply: Any, tmp_path: Path) -> None:

@@ -34,11 +34,10 @@ CAPACITY = Shape(
 
 @dataclass(slots=True)
 class Accounts:
-    """The accounts as they will be, by name; `limits` are the edits of capacities, which traffic waits for."""
+    """The accounts as they will be, by name."""
 
     rows: dict[str, UpstreamAccount]
     edits: list[Edit] = field(default_factory=list)
-    limits: list[Edit] = field(default_factory=list)
 
 
 def plan_accounts(section: Item | None, *, faults: Faults) -> Accounts:
@@ -55,7 +54,7 @@ def plan_accounts(section: Item | None, *, faults: Faults) -> Accounts:
             limit = read_entry(part, path=path, shape=CAPACITY, faults=faults)
             if limit is not None:
                 known = capacities.get((row.pk, model)) or Capacity(account=row, upstream_model=model)
-                accounts.limits.append(revise(known, limit, settled=["account"]))
+                accounts.edits.append(revise(known, limit, settled=["account"]))
     return accounts
 
 

@@ -5,7 +5,6 @@ NotApplied      there was no way; nothing was written
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from django.contrib.contenttypes.models import ContentType
@@ -20,6 +19,7 @@ from crazyrouter.management.configuration.edits import Author, ChangeRow, Edit, 
 from crazyrouter.management.configuration.faults import Fault, Faults, suggest
 from crazyrouter.management.configuration.offers import plan_offers
 from crazyrouter.sql import open_read_only_snapshot
+from providers.models import Capacity, UpstreamAccount
 
 VERSION = 1
 SECTIONS = ("models", "accounts", "channels")
@@ -47,10 +47,9 @@ class Plan:
         changed = sum(bool(edit.writes) and not edit.is_new for edit in self.edits)
         return made, changed, len(self.edits) - made - changed
 
-    def list_writes(self) -> Iterator[Write]:
-        """In the order in which rows need each other."""
-        for edit in self.edits:
-            yield from edit.writes
+    def list_writes(self) -> list[Write]:
+        """In the order in which rows need each other; last, by id, those that traffic waits for while they are held."""
+        return sorted((write for edit in self.edits for write in edit.writes), key=find_place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ def apply(data: bytes, *, author: Author) -> Plan:
     """
     source = read_source(data)
     plan = preview_source(source)
-    if not any(plan.list_writes()):
+    if not plan.list_writes():
         return plan
     for left in reversed(range(TRIES)):
         try:
@@ -129,15 +128,14 @@ def make_plan(source: Source) -> Plan:
     offers = plan_offers(channels, catalog, notes=notes)
     if faults:
         return Plan([], faults.list(), [])
-    # Capacities last: every submit of their accounts waits while they are locked.
-    edits = [*catalog.edits, *accounts.edits, *channels.edits, *offers, *sorted(accounts.limits, key=find_place)]
-    return Plan(edits, [], notes.list())
+    return Plan([*catalog.edits, *accounts.edits, *channels.edits, *offers], [], notes.list())
 
 
-def find_place(edit: Edit) -> int:
-    """Rows that are there in the order of their ids, as traffic locks them; then those that are new."""
-    ids = [write.row.pk for write in edit.writes if isinstance(write, ChangeRow)]
-    return ids[0] if ids else 2**63
+def find_place(write: Write) -> tuple[int, int]:
+    """Every task query asks its account's row, and every submit a capacity's."""
+    if isinstance(write, ChangeRow) and isinstance(write.row, UpstreamAccount | Capacity):
+        return (1 if isinstance(write.row, UpstreamAccount) else 2), write.row.pk
+    return 0, 0
 
 
 def read_sections(document: Mapping, faults: Faults) -> dict[str, Item]:

@@ -120,7 +120,7 @@ def check_address(entry: Entry, notes: Faults) -> None:
         return
     try:
         parts = urlsplit(url)
-        hidden = parts.username or parts.password or parts.query or parts.fragment
+        hidden = "@" in parts.netloc or parts.query or parts.fragment
     except ValueError:
         entry.blame("base_url", "is not an address")
         return
@@ -136,7 +136,7 @@ def note_egress(entry: Entry, url: str, notes: Faults) -> None:
     try:
         Guard(settings.EGRESS_ALLOW).judge(parse(url))
     except EgressRefused as refused:
-        notes.add(entry.lines["base_url"], f"{entry.path}.base_url", f"{refused} (EGRESS_ALLOW opens exact pairs)")
+        notes.add(entry.lines["base_url"], f"{entry.path}.base_url", f"{refused} (EGRESS_ALLOW opens more)")
 
 
 def check_options(entry: Entry, row: Channel) -> None:
