@@ -94,6 +94,8 @@ PAST = (
 )
 #: Taken out of service by an operator: every request finds it so, and the list below the sentence names it.
 SWITCHED_OFF = ("the offer is disabled", "the channel is disabled", "its weight is 0", "a shadow serves no customer")
+#: What routing calls the reason of a request's first calls, whichever of the candidates had room.
+FIRST_CHOICE = "the first choice"
 #: Below this nobody waited: it is the time that a commit takes.
 NO_WAIT_S = 0.05
 
@@ -118,9 +120,10 @@ def tell_wait(routing: Mapping[str, Any]) -> str:
 
 
 def tell_reason(attempt: Attempt) -> str:
-    """Routing's own word; for old rows, which have none, the place among the candidates."""
+    """Routing's own word; for rows older than that the place among the candidates."""
     if reason := str(attempt.routing.get("reason") or ""):
-        return reason
+        passed_over = reason == FIRST_CHOICE and read_list(attempt, "busy")
+        return "the first with room" if passed_over else reason
     offers = [candidate.get("offer") for candidate in read_list(attempt, "candidates")]
     if attempt.offer_id not in offers:
         return ""

@@ -36,6 +36,11 @@ def tell(routing: dict[str, Any], *, offer: int = 2, purpose: str = "customer") 
         ({"candidates": [A]}, "Sent to B."),
         ({"candidates": [B, A], "chosen": 2, "reason": "first by priority"}, "Sent to B, first by priority."),
         ({"candidates": [B], "chosen": 2, "reason": "canary", "excluded": []}, "Sent to B, canary."),
+        ({"candidates": [B], "reason": "the first choice"}, "Sent to B, the first choice."),
+        (
+            {"candidates": [A, B], "reason": "the first choice", "busy": [A | {"why": "others wait for it"}]},
+            "Sent to B, the first with room: A had no room (others waited for it).",
+        ),
         (
             {
                 "candidates": [A | {"priority": 10}, B],
