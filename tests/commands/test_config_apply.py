@@ -219,6 +219,21 @@ channels:
     assert apply(text) == "0 made, 0 changed, 5 as they were\n"
 
 
+def test_what_is_back_in_the_list_and_still_disabled_is_told(apply: Any) -> None:
+    apply(EXAMPLE.read_text())
+    text = "schema: 1\nchannels:\n  A reseller:\n    note: x\n    offers:\n"
+    apply(text + "      - {model: qwen-image-max}\n")
+    said = "is disabled; `enabled: true` would bring it back"
+    out = apply(text + "      - {model: qwen-image-max}\n      - {model: qwen-image-2.0}\n")
+    assert out.splitlines() == [
+        "note: shop.yaml:3: channels.A reseller: is disabled (no contract yet); `enabled: true` would bring it back",
+        f"note: shop.yaml:7: channels.A reseller.offers[qwen-image-2.0]: {said}",
+        "0 made, 0 changed, 3 as they were",
+    ]
+    out = apply(text + "      - {model: qwen-image-max}\n      - {model: qwen-image-2.0, enabled: true}\n")
+    assert out.splitlines()[:2] == ["~ channels.A reseller.offers[qwen-image-2.0]", "    enabled: false -> true"]
+
+
 def test_sizes_are_one_list_in_its_order(apply: Any) -> None:
     seed_models()
     text = "schema: 1\nmodels:\n  qwen-image-max:\n    sizes: [{}]\n"

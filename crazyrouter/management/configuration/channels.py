@@ -94,6 +94,9 @@ def plan_channel(entry: Entry, row: Channel, *, accounts: dict[str, UpstreamAcco
             replace(write, columns=[*write.columns, "draining_since"]) if isinstance(write, ChangeRow) else write
             for write in edit.writes
         ]
+    elif not row.enabled and "enabled" not in entry.lines:
+        said = f"is disabled ({row.disabled_reason or 'no reason given'}); `enabled: true` would bring it back"
+        notes.add(entry.line, entry.path, said)
     elif row.draining_since is not None:
         notes.add(entry.line, entry.path, "is draining: nothing new is sent to it")
     plan_credential(entry, row, edit, notes=notes)

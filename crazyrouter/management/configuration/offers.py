@@ -130,6 +130,8 @@ class Planner:
 
     def _note(self, entry: Entry, row: Offer, *, restarted: bool) -> None:
         """What does not contradict itself, and still does nothing."""
+        if not row.enabled and "enabled" not in entry.lines:
+            self.notes.add(entry.line, entry.path, "is disabled; `enabled: true` would bring it back")
         if row.canary_fallen_at is not None and not restarted:
             self.notes.add(entry.line, entry.path, "its canary fell back, and it serves nobody until it is restarted")
         for key, said in find_trial_faults({each.key: getattr(row, each.key, None) for each in OFFER.fields}):

@@ -76,11 +76,8 @@ def plan_prices(entry: Entry, model: ImageModel, edit: Edit, *, known: TimeLine,
 
 
 def tell(what: str, before: int | None, after: int) -> str:
-    return (
-        f"{what}: {format_amount(after)}"
-        if before is None
-        else (f"{what}: {format_amount(before)} -> {format_amount(after)}")
-    )
+    replaced = "" if before is None else f"{format_amount(before)} -> "
+    return f"{what}: {replaced}{format_amount(after)}"
 
 
 def find_strangers(entry: Entry, known: TimeLine, now: datetime) -> list[datetime]:
@@ -92,10 +89,11 @@ def find_strangers(entry: Entry, known: TimeLine, now: datetime) -> list[datetim
 
 def read_time_line(entry: Entry, now: datetime) -> TimeLine:
     """What cannot be read goes to the entry's faults."""
-    changes = read_changes(entry)
+    price, changes = read_price(entry), read_changes(entry)
     begun = [moment for moment in changes if moment <= now]
-    current = changes[max(begun)] if begun else read_price(entry)
-    return TimeLine(current, {moment: micros for moment, micros in changes.items() if moment > now})
+    return TimeLine(
+        changes[max(begun)] if begun else price, {moment: micros for moment, micros in changes.items() if moment > now}
+    )
 
 
 def read_price(entry: Entry) -> int | None:
