@@ -200,7 +200,8 @@ def rebuild_route(attempt: Attempt) -> Route:
         base_url=attempt.base_url,
         options=json.dumps(channel.options, sort_keys=True),
         credential_id=attempt.credential_id,
-        ciphertext=attempt.credential.ciphertext,
+        # Its secret was deleted: a process that slept has sent it after nobody could any more.
+        ciphertext=attempt.credential.ciphertext or load_newest_credential(channel.pk) or "",
         upstream_model=attempt.upstream_model,
         shape=attempt.shape,
         max_n=max(1, len(attempt.slots)),

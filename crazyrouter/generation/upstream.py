@@ -149,12 +149,13 @@ async def poll_to_end(upstream: Upstream, call: Call, adapter: Adapter, task: Pe
 
 
 async def renew_adapter(upstream: Upstream, call: Call, adapter: Adapter) -> Adapter:
-    """The task's own credential is refused: the newest of the same channel, if that is another one."""
+    """One credential is refused: the newest of the upstream account; where that is refused, the task's own again."""
     newest = await upstream.find_credential(call.route.channel_id)
     if newest is None or newest == call.route.ciphertext:
         return adapter
     try:
-        return open_adapter(upstream, call, newest)
+        renewed = open_adapter(upstream, call, newest)
+        return open_adapter(upstream, call, call.route.ciphertext) if renewed is adapter else renewed
     except ProviderError:
         return adapter
 
@@ -162,7 +163,8 @@ async def renew_adapter(upstream: Upstream, call: Call, adapter: Adapter) -> Ada
 async def collect(transport: Transport, order: Order, call: Call, done: Done, *, deadline: float) -> CallResult:
     """Fetch and store each picture that came back; more than was asked for are not ours to sell."""
     pairs = list(zip(call.slots, done.images, strict=False))
-    jobs = [bring_in(transport, order, slot, image, deadline=deadline) for slot, image in pairs]
+    source = call.route.base_url
+    jobs = [bring_in(transport, order, slot, image, source=source, deadline=deadline) for slot, image in pairs]
     ends: Sequence[StoredPicture | Failure] = [await jobs[0]] if len(jobs) == 1 else await asyncio.gather(*jobs)
     pictures = tuple(end for end in ends if isinstance(end, StoredPicture))
     failures = [end for end in ends if isinstance(end, Failure)] + list_missing(call.slots[len(pairs) :], done)
@@ -198,11 +200,13 @@ def read_rewrites(route: Route, pairs: Sequence[tuple[int, RemoteImage]], delive
 
 
 async def bring_in(
-    transport: Transport, order: Order, slot: int, image: RemoteImage, *, deadline: float
+    transport: Transport, order: Order, slot: int, image: RemoteImage, *, source: str, deadline: float
 ) -> StoredPicture | Failure:
     """One picture from the carrier into our store. What fails here the upstream has charged for."""
     try:
-        raw: bytes | str = image.b64 if image.b64 is not None else await fetch(transport, image.url or "", deadline)
+        raw: bytes | str | None = image.b64
+        if raw is None:
+            raw = await fetch(transport, image.url or "", source=source, deadline=deadline)
         return await store_picture(raw, asked=order.render_size, target=order.size, generation_id=order.id, slot=slot)
     except FetchFailed as error:
         return Failure(Code.BAD_RESPONSE, Billed.YES, Scope.OFFER, f"not downloaded: {error}", slots=(slot,))
@@ -212,13 +216,17 @@ async def bring_in(
         return Failure(STORAGE_CODE, Billed.YES, Scope.CHANNEL, str(error), slots=(slot,))
 
 
-async def fetch(transport: Transport, url: str, deadline: float) -> bytes:
-    """Download, again after failures while there is time: a repeated download orders nothing."""
+async def fetch(transport: Transport, url: str, *, source: str, deadline: float) -> bytes:
+    """Download, again after failures while there is time: a repeated download orders nothing.
+
+    `source` is the base URL of the carrier that named it.
+    """
     until = max(deadline, time.monotonic() + LEAST_FETCH_BUDGET_S)
     for pause in (*FETCH_PAUSES, None):
         left = until - time.monotonic()
         try:
-            return await transport.fetch(url, max_bytes=MAX_BYTES, timeout=min(FETCH_TIMEOUT_S, max(left, 1.0)))
+            timeout = min(FETCH_TIMEOUT_S, max(left, 1.0))
+            return await transport.fetch(url, max_bytes=MAX_BYTES, timeout=timeout, source=source)
         except FetchFailed as error:
             if error.permanent or pause is None or left <= pause:
                 raise
