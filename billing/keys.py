@@ -25,7 +25,8 @@ class KeyIdentity:
     """Who is calling: what the hot path needs to know of a key and its account.
 
     `allowed_models`: names that both allow; None for every one. `networks`: groups for `limits.allows_network`.
-    `prices`: agreements in force, by model id. What counts (money, windows) is asked of the rows themselves.
+    `prices`: agreements in force, by model id. `shadow_allowed`: its requests may be copied to carriers on trial. What
+    counts (money, windows) is asked of the rows themselves.
     """
 
     key_id: int
@@ -36,6 +37,7 @@ class KeyIdentity:
     allowed_models: frozenset[str] | None = None
     networks: tuple[tuple[Network, ...], ...] = ()
     prices: Mapping[int, AgreedPrice] = field(default_factory=dict)
+    shadow_allowed: bool = False
 
 
 def hash_key(secret: str) -> str:
@@ -80,4 +82,5 @@ def identify(key: ApiKey, prices: Mapping[int, AgreedPrice]) -> KeyIdentity:
         allowed_models=intersect_models(key.allowed_models, account.allowed_models),
         networks=group_networks(key.allowed_networks, account.allowed_networks),
         prices=prices,
+        shadow_allowed=account.shadow_allowed,
     )

@@ -34,6 +34,12 @@ app.conf.beat_schedule = {
         "options": {"expires": settings.RECOVERY_S},
     },
     "generation.end_drains": {"task": "generation.end_drains", "schedule": 10.0, "options": {"expires": 10}},
+    "generation.end_shadows": {"task": "generation.end_shadows", "schedule": 30.0, "options": {"expires": 30}},
+    "generation.end_old_shadows": {
+        "task": "generation.end_old_shadows",
+        "schedule": crontab(minute="31", hour="3"),
+        "options": {"expires": 86400},
+    },
     "generation.forget_keys": {
         "task": "generation.forget_keys",
         "schedule": crontab(minute="53"),

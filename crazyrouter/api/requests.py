@@ -114,6 +114,7 @@ def build_order(
         response_format=values.get("response_format", "url"),
         request_hash=request_hash,
         luck=random.random(),  # noqa: S311 - no secret
+        shadow_allowed=identity.shadow_allowed,
         idempotency=idempotency,
     )
 

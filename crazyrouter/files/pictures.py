@@ -18,7 +18,17 @@ from crazyrouter.files import labels, png
 from crazyrouter.files.errors import PictureRefused, Refusal
 from crazyrouter.files.labels import Label
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "Label", "Picture", "PictureRefused", "Refusal", "prepare"]
+__all__ = [
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "Label",
+    "Picture",
+    "PictureRefused",
+    "Refusal",
+    "check_size",
+    "measure",
+    "prepare",
+]
 
 MAX_BYTES = 32 * 1024 * 1024
 MAX_PIXELS = 4096 * 4096
@@ -59,13 +69,24 @@ def prepare(data: bytes, *, asked: tuple[int, int], target: tuple[int, int], lab
     if source.size == target:
         resampled, result = False, source if _may_be_copied(source) else _encode(_decode(source))
     else:
-        _check_size(source.size, asked=asked)
+        check_size(source.size, asked=asked)
         resampled, result = True, _encode(_decode(source).resize(target, Image.Resampling.LANCZOS))
     final = png.write(result, labels.render_chunk(label))
     width, height = result.size
     return Picture(
         data=final, width=width, height=height, sha256=hashlib.sha256(final).hexdigest(), resampled=resampled
     )
+
+
+def measure(data: bytes) -> tuple[int, int]:
+    """The size of a picture that goes nowhere; checked as `prepare` checks one that it delivers, whatever its size.
+
+    Raises PictureRefused. To be run in an executor: what is no plain PNG is decoded.
+    """
+    if len(data) > MAX_BYTES:
+        raise PictureRefused(Refusal.TOO_LARGE, f"{len(data)} bytes")
+    source = _read(data)
+    return source.size if _may_be_copied(source) else _decode(source).size
 
 
 def _read(data: bytes) -> png.Png | Image.Image:
@@ -115,8 +136,8 @@ def _decode(source: png.Png | Image.Image) -> Image.Image:
         raise PictureRefused(Refusal.DAMAGED, type(error).__name__) from error
 
 
-def _check_size(size: tuple[int, int], *, asked: tuple[int, int]) -> None:
-    """Whether a picture of another size may be resampled to the target."""
+def check_size(size: tuple[int, int], *, asked: tuple[int, int]) -> None:
+    """Whether a picture of another size may be resampled to the target. Raises PictureRefused."""
     (width, height), (asked_width, asked_height) = size, asked
     detail = f"{width}x{height} for {asked_width}x{asked_height}"
     expected = height * asked_width

@@ -13,7 +13,7 @@ from django.conf import settings
 from crazyrouter.files.errors import PictureRefused, Refusal
 from crazyrouter.files.executors import get_executor
 from crazyrouter.files.names import new_name
-from crazyrouter.files.pictures import MAX_BYTES, Label, prepare
+from crazyrouter.files.pictures import MAX_BYTES, Label, measure, prepare
 from crazyrouter.files.storage import get_storage
 
 _DATA_URI = re.compile(r"data:image/[a-z0-9.+-]{1,32};base64,", re.IGNORECASE)
@@ -44,6 +44,11 @@ async def store_picture(
     """
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(get_executor(), lambda: _store(raw, asked, target, generation_id, slot))
+
+
+async def measure_picture(raw: bytes | str) -> tuple[int, int]:
+    """The size of a picture that is not kept: the file, or its base64 text. Raises PictureRefused."""
+    return await asyncio.get_running_loop().run_in_executor(get_executor(), _measure, raw)
 
 
 async def touch_pictures(names: list[str]) -> None:
@@ -85,6 +90,10 @@ def _decode_text(text: str) -> bytes:
         return base64.b64decode(text[prefix.end() :] if prefix else text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise PictureRefused(Refusal.NOT_BASE64, str(error)) from error
+
+
+def _measure(raw: bytes | str) -> tuple[int, int]:
+    return measure(_decode_text(raw) if isinstance(raw, str) else raw)
 
 
 def _touch(names: list[str]) -> None:

@@ -40,6 +40,7 @@ from crazyrouter.generation.recovery import (
     load_resumptions,
 )
 from crazyrouter.generation.router import Router
+from crazyrouter.generation.shadowing import Shadows
 from crazyrouter.generation.snapshot import Reader, Snapshot, Unavailable
 from crazyrouter.generation.upstream import Upstream
 from crazyrouter.generation.waiting import Queue
@@ -74,6 +75,7 @@ class Engine:
         self._queue = Queue(lane=lane, reader=reader, router=self._router)
         upstream = Upstream(transport, self._poller, self._find_credential)
         self._desk = Desk(lane, upstream, self._router, self._queue, self._wellbeing)
+        self._shadows = Shadows(self._desk, snapshot)
         self._tasks: dict[str, asyncio.Task[Outcome]] = {}
         self._drivers: dict[str, Driver] = {}
         self._leases: dict[str, Lease] = {}
@@ -121,6 +123,7 @@ class Engine:
     async def stop(self, *, patience_s: float) -> None:
         """Wait for what ends in time, then give the rest back for others to take over at once."""
         self._recovering.cancel()
+        self._shadows.refuse()
         if self._work:
             await asyncio.wait(self._work, timeout=patience_s)
         abandoned = list(self._work)
@@ -128,6 +131,7 @@ class Engine:
             task.cancel()
         await asyncio.gather(self._keeping, self._recovering, *abandoned, return_exceptions=True)
         await self._queue.close()
+        await self._shadows.close()
         await self._poller.close()
         await self._wellbeing.close()
         if abandoned or self._claims:
@@ -206,8 +210,9 @@ class Engine:
     # --- one generation ---
 
     async def _generate(self, order: Order, opened: asyncio.Future[Verdict | None]) -> Outcome:
+        began = time.monotonic()
         try:
-            driver = self._make_driver(order, self.owner, left_s=settings.GENERATION_DEADLINE_S, since=time.monotonic())
+            driver = self._make_driver(order, self.owner, left_s=settings.GENERATION_DEADLINE_S, since=began)
             placement, verdict = await self._open(driver)
         except BaseException as error:
             # Whoever waits for the task gets the error there; the future's may stay unread.
@@ -216,7 +221,9 @@ class Engine:
             raise
         self._drivers[order.id] = driver
         opened.set_result(verdict)
-        return await driver.drive(placement)
+        outcome = await driver.drive(placement)
+        self._shadows.consider(order, outcome, took_s=time.monotonic() - began)
+        return outcome
 
     async def _open(self, driver: Driver) -> tuple[Placement, Verdict | None]:
         """Durable before any upstream hears of it."""

@@ -50,6 +50,8 @@ class Order:
     request_hash: str = ""
     #: From 0 to 1: whether it meets a canary. 1 meets none.
     luck: float = 1.0
+    #: Whether its account agreed that it may be copied to carriers on trial.
+    shadow_allowed: bool = False
     idempotency: Idempotency | None = None
 
     @property

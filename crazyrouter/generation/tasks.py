@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from crazyrouter.generation import audit, drains, readback, retention, worker
+from crazyrouter.generation import audit, drains, readback, retention, shadowing, worker
 
 
 @shared_task(name="generation.erase_prompts", ignore_result=True)
@@ -31,3 +31,14 @@ def check_books() -> None:
 @shared_task(name="generation.end_drains", ignore_result=True)
 def end_drains() -> int:
     return drains.end_drains()
+
+
+@shared_task(name="generation.end_shadows", ignore_result=True)
+def end_shadows() -> int:
+    return shadowing.end_lost_shadows(days=2)
+
+
+@shared_task(name="generation.end_old_shadows", ignore_result=True)
+def end_old_shadows() -> int:
+    """What the clock missed while nothing rang for days; it looks through all copies that there ever were."""
+    return shadowing.end_lost_shadows(days=3650)

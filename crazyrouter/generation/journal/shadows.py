@@ -1,0 +1,369 @@
+"""Copies of customers' requests for offers on trial: opened within their caps, accepted, ended once.
+
+Their attempts stand beside the customer's, with numbers of their own. No lease is about them: the process that opened
+a copy ends it, or, when that is gone, whoever finds it past its horizon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.conf import settings
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from crazyrouter.generation.allocation import Allocator
+from crazyrouter.generation.journal.attempts import make_attempt_row, render_transitions
+from crazyrouter.generation.journal.queue import open_allocator
+from crazyrouter.generation.models import Attempt
+from crazyrouter.generation.order import Ask, Call, Failure
+from crazyrouter.sql import Statement, read_epoch_ms
+from providers.capacity import end_calls, load_rooms, store_rooms
+from providers.contract import Billed, Code, Scope
+
+#: Where the numbers of copies begin: no generation asks for itself so often.
+FIRST_NUMBER = 1001
+
+
+# --- opening ---
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A copy that may be made: an ask whose one candidate is the offer on trial.
+
+    `shared` says that customers' calls may need the same capacity: one of its places is then left to them.
+    """
+
+    ask: Ask
+    shared: bool = False
+
+    @property
+    def offer_id(self) -> int:
+        return self.ask.decision.candidates[0].offer_id
+
+    @property
+    def name(self) -> tuple[str, int]:
+        return self.ask.order.id, self.ask.number
+
+    @property
+    def capacity_ids(self) -> tuple[int, ...]:
+        return self.ask.capacity_ids
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The call to make, if it may be made. `busy`: somebody else was counting the offer's copies; ask again."""
+
+    call: Call | None = None
+    busy: bool = False
+
+
+READ_COPIES = Statement(
+    """
+    SELECT a.generation_id, a.number, a.purpose = 'shadow' AND a.offer_id = r.offer_id AND a.state = 'created'
+    FROM {rows} JOIN generation_attempt a ON a.generation_id = r.generation_id AND a.number = r.number
+    """,
+    generation_id="text",
+    number="integer",
+    offer_id="bigint",
+)
+
+# As the rows are now: what a process knows of consent is up to two seconds old.
+READ_WILLING = Statement(
+    """
+    SELECT g.id FROM {rows} JOIN generation_generation g ON g.id = r.id JOIN billing_account a ON a.id = g.account_id
+    WHERE a.shadow_allowed AND g.state || '' <> 'running'
+    """,
+    id="text",
+)
+
+ON_TRIAL = """
+    SELECT o.id, o.shadow_per_day
+    FROM {rows} JOIN providers_offer o ON o.id = r.id JOIN providers_channel c ON c.id = o.channel_id
+    WHERE o.enabled AND o.shadow_percent IS NOT NULL AND c.enabled AND c.draining_since IS NULL
+    ORDER BY o.id
+"""
+# No group commit with customers' calls in it waits for a lock of a copy.
+CLAIM_OFFERS = Statement(ON_TRIAL + "{claim:o}", id="bigint")
+READ_OFFERS = Statement(ON_TRIAL, id="bigint")
+
+# With a value of its own to compare with: whatever the tables hold when this is planned, only one day is read.
+COUNT_COPIES = Statement(
+    """
+    SELECT offer_id, count(*) FROM generation_attempt WHERE purpose = 'shadow' AND created_at >= %s GROUP BY offer_id
+    """
+)
+
+INSERT_COPIES = Statement(
+    """
+    INSERT INTO generation_attempt (generation_id, number, slots, purpose, offer_id, channel_id, credential_id,
+        base_url, upstream_model, shape, cost_micros, cost_currency, capacity_id, state, task_id, upstream_id, code,
+        billed, detail, images, routing, created_at)
+    SELECT r.generation_id, r.number, r.slots, 'shadow', r.offer_id, r.channel_id, r.credential_id, r.base_url,
+        r.upstream_model, r.shape, r.cost_micros, r.cost_currency, r.capacity_id, 'created', '', '', '',
+        '', '', 0, r.routing, {now}
+    FROM {rows}
+    """,
+    generation_id="text",
+    number="integer",
+    slots="jsonb",
+    offer_id="bigint",
+    channel_id="bigint",
+    credential_id="bigint",
+    base_url="text",
+    upstream_model="text",
+    shape="text",
+    cost_micros="bigint",
+    cost_currency="text",
+    capacity_id="bigint",
+    routing="jsonb",
+)
+
+
+def open_shadows(connection: BaseDatabaseWrapper, items: Sequence[Copy]) -> list[Opened]:
+    """Write the attempts of those copies that may be sent, and take their room.
+
+    Whoever counts the copies of an offer holds its row until the count is one higher: over all processes there are
+    never more a day than the offer allows. Run again after a lost connection it finds what its first run has written.
+    """
+    known = {
+        (generation_id, number): ours
+        for generation_id, number, ours in READ_COPIES.run(connection, [make_name_row(item) for item in items])
+    }
+    wanted = [item for item in items if item.name not in known]
+    willing = read_willing(connection, wanted)
+    left, busy = claim_offers(connection, [item for item in wanted if item.ask.order.id in willing])
+    fit = [item for item in wanted if item.ask.order.id in willing and item.offer_id in left]
+    calls = take_room(connection, fit, left)
+    if calls:
+        rows = [make_attempt_row(item.ask.order, calls[item.name], "") for item in fit if item.name in calls]
+        INSERT_COPIES.send(connection, rows)
+    calls |= {item.name: rebuild_call(item) for item in items if known.get(item.name)}
+    return [Opened(calls.get(item.name), item.name not in calls and item.offer_id in busy) for item in items]
+
+
+def make_name_row(item: Copy) -> dict[str, Any]:
+    generation_id, number = item.name
+    return {"generation_id": generation_id, "number": number, "offer_id": item.offer_id}
+
+
+def rebuild_call(item: Copy) -> Call:
+    return Call(item.ask.number, item.ask.slots, item.ask.decision.candidates[0])
+
+
+def read_willing(connection: BaseDatabaseWrapper, items: Sequence[Copy]) -> set[str]:
+    """Generations that have ended, of accounts that agree."""
+    rows = [{"id": one} for one in sorted({item.ask.order.id for item in items})]
+    return {generation_id for (generation_id,) in READ_WILLING.run(connection, rows)} if rows else set()
+
+
+def claim_offers(connection: BaseDatabaseWrapper, items: Sequence[Copy]) -> tuple[dict[int, int], set[int]]:
+    """How many copies each offer may still get today, its row held; and offers whose row somebody else holds."""
+    rows = [{"id": one} for one in sorted({item.offer_id for item in items})]
+    if not rows:
+        return {}, set()
+    caps: dict[int, int] = dict(CLAIM_OFFERS.run(connection, rows))
+    busy: set[int] = set()
+    if len(caps) < len(rows):
+        busy = {pk for pk, _ in READ_OFFERS.run(connection, rows)} - caps.keys()
+    return subtract_copies(connection, caps), busy
+
+
+def subtract_copies(connection: BaseDatabaseWrapper, caps: Mapping[int, int]) -> dict[int, int]:
+    if not caps:
+        return {}
+    since = connection.ops.adapt_datetimefield_value(find_midnight(read_epoch_ms(connection)))
+    counts: dict[int, int] = dict(COUNT_COPIES.fetch(connection, since))
+    return {pk: max(0, cap - counts.get(pk, 0)) for pk, cap in caps.items()}
+
+
+def find_midnight(now_ms: int) -> datetime:
+    """When the day of this moment began, by the clocks of our operators."""
+    now = datetime.fromtimestamp(now_ms / 1000, ZoneInfo(settings.TIME_ZONE))
+    return now.replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
+
+
+def take_room(
+    connection: BaseDatabaseWrapper, items: Sequence[Copy], left: dict[int, int]
+) -> dict[tuple[str, int], Call]:
+    """The calls that there is room for now; none of them waits, and `left` is counted down."""
+    if not items:
+        return {}
+    calls: dict[tuple[str, int], Call] = {}
+    allocator = open_allocator(connection, [item.ask for item in items])
+    for item in items:
+        if left[item.offer_id] and (not item.shared or leaves_room(allocator, item)):
+            granted, _ = allocator.start(item.ask)
+            if granted:
+                calls[item.name] = granted[0]
+                left[item.offer_id] -= 1
+    store_rooms(connection, allocator.rooms.values())
+    return calls
+
+
+def leaves_room(allocator: Allocator, item: Copy) -> bool:
+    """Whether a customer's call could start beside the copy."""
+    for one in item.capacity_ids:
+        room = allocator.seen.get(one)
+        if room is not None and room.has_room(allocator.now_ms):
+            after = replace(room)
+            after.take(allocator.now_ms)
+            return after.has_room(allocator.now_ms)
+    return True
+
+
+# --- what becomes of it ---
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedCopy:
+    """The upstream took the copy as a task."""
+
+    generation_id: str
+    number: int
+    task_id: str
+    upstream_id: str
+
+
+# Without a lease to go by: a copy that was given up past its horizon is over, and stays so. (`|| ''` keeps PostgreSQL
+# from walking the index of all copies to find one.)
+ACCEPT_COPIES = Statement(
+    """
+    UPDATE generation_attempt
+    SET state = 'accepted', task_id = r.task_id, upstream_id = r.upstream_id, accepted_at = {now}
+    FROM {rows}
+    WHERE generation_attempt.generation_id = r.generation_id AND generation_attempt.number = r.number
+      AND generation_attempt.purpose || '' = 'shadow' AND generation_attempt.state IN ('created', 'accepted')
+    RETURNING generation_attempt.generation_id, generation_attempt.number
+    """,
+    generation_id="text",
+    number="integer",
+    task_id="text",
+    upstream_id="text",
+)
+
+
+def accept_shadows(connection: BaseDatabaseWrapper, items: Sequence[AcceptedCopy]) -> list[bool]:
+    """Store the task ids; False for a copy that has ended."""
+    rows = [
+        {
+            "generation_id": item.generation_id,
+            "number": item.number,
+            "task_id": item.task_id[:128],
+            "upstream_id": item.upstream_id[:128],
+        }
+        for item in items
+    ]
+    written = set(ACCEPT_COPIES.run(connection, rows))
+    return [(item.generation_id, item.number) in written for item in items]
+
+
+@dataclass(frozen=True, slots=True)
+class EndedCopy:
+    """How a copy ended. `images` are those that could have been delivered; the comparison is JSON for the attempt.
+
+    `took_ms` None says nothing of how long calls take there.
+    """
+
+    generation_id: str
+    number: int
+    state: str
+    failure: Failure | None = None
+    images: int = 0
+    upstream_id: str = ""
+    comparison: Mapping[str, Any] | None = None
+    capacity_id: int | None = None
+    took_ms: int | None = None
+
+    @property
+    def capacity_ids(self) -> tuple[int, ...]:
+        return () if self.capacity_id is None else (self.capacity_id,)
+
+
+END_COPIES = Statement(
+    f"""
+    UPDATE generation_attempt
+    SET state = r.state, code = r.code, billed = r.billed, detail = r.detail, images = r.images,
+        upstream_id = CASE WHEN r.upstream_id = '' THEN generation_attempt.upstream_id ELSE r.upstream_id END,
+        comparison = r.comparison, ended_at = {{now}}
+    FROM {{rows}}
+    WHERE generation_attempt.generation_id = r.generation_id AND generation_attempt.number = r.number
+      AND generation_attempt.purpose || '' = 'shadow' AND ({render_transitions()})
+    RETURNING generation_attempt.generation_id, generation_attempt.number
+    """,  # noqa: S608 - states are constants of this code base
+    generation_id="text",
+    number="integer",
+    state="text",
+    code="text",
+    billed="text",
+    detail="text",
+    images="integer",
+    upstream_id="text",
+    comparison="jsonb",
+)
+
+
+def end_shadows(connection: BaseDatabaseWrapper, items: Sequence[EndedCopy]) -> list[bool]:
+    """End the copies; each that ends here gives back the room that it had, once. False for one that had ended.
+
+    The caller holds the locks of the capacities.
+    """
+    written = set(END_COPIES.run(connection, [make_end_row(item) for item in items])) if items else set()
+    ended = [item for item in items if (item.generation_id, item.number) in written]
+    rooms = load_rooms(connection, [one for item in ended for one in item.capacity_ids])
+    # What tells nothing leaves the mean of the room's calls as it is: customers' waits are estimated from it.
+    end_calls(
+        connection,
+        [
+            (room.id, room.call_ms if item.took_ms is None else item.took_ms)
+            for item in ended
+            for one in item.capacity_ids
+            if (room := rooms.get(one))
+        ],
+    )
+    return [(item.generation_id, item.number) in written for item in items]
+
+
+def make_end_row(item: EndedCopy) -> dict[str, Any]:
+    failure = item.failure or Failure("", "", "")
+    return {
+        "generation_id": item.generation_id,
+        "number": item.number,
+        "state": item.state,
+        "code": failure.code,
+        "billed": failure.billed,
+        "detail": failure.detail[:300],
+        "images": item.images,
+        "upstream_id": (failure.upstream_id or item.upstream_id)[:128],
+        "comparison": item.comparison,
+    }
+
+
+# --- those whose process is gone ---
+
+GIVEN_UP = Failure(Code.CONNECTION_LOST, Billed.UNKNOWN, Scope.OFFER, "its process stopped before an answer")
+
+# By the index of copies, between two moments.
+FIND_LOST = Statement(
+    """
+    SELECT generation_id, number, capacity_id FROM generation_attempt
+    WHERE purpose = 'shadow' AND state IN ('created', 'accepted') AND created_at >= %s AND created_at < %s
+      AND (shape = 'sync' OR created_at < %s)
+    ORDER BY created_at LIMIT 500
+    """
+)
+
+
+def find_lost(
+    connection: BaseDatabaseWrapper, *, since: datetime, sync_until: datetime, async_until: datetime
+) -> list[EndedCopy]:
+    """Copies that have not ended, opened since then, and before the moment that counts for their shape."""
+    moments = [connection.ops.adapt_datetimefield_value(one) for one in (since, sync_until, async_until)]
+    return [
+        EndedCopy(generation_id, number, Attempt.State.UNKNOWN, GIVEN_UP, capacity_id=capacity_id)
+        for generation_id, number, capacity_id in FIND_LOST.fetch(connection, *moments)
+    ]
