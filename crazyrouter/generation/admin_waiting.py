@@ -41,8 +41,7 @@ def read_ids(wants: str) -> list[int]:
 
 @admin.register(WaitingCall)
 class WaitingCallAdmin(TrafficAdmin):
-    list_display = ("generation_link", "model", "account", "since", "waiting", "waits_for")
-    list_display_links = None
+    list_display = ("since", "waiting", "model", "account", "generation_link", "waits_for")
     list_filter = ("model",)
     list_select_related = ("model", "account")
     list_before_template = "admin/generation/waitingcall/counts.html"
@@ -56,7 +55,7 @@ class WaitingCallAdmin(TrafficAdmin):
     @admin.display(description="Generation")
     def generation_link(self, row: WaitingCall) -> SafeString:
         page = reverse("admin:generation_generation_change", args=[row.generation_id])
-        return format_html('<a href="{}">{}</a> #{}', page, row.generation_id, row.number)
+        return format_html('<span><a href="{}">{}</a> #{}</span>', page, row.generation_id, row.number)
 
     @admin.display(description="Waiting")
     def waiting(self, row: WaitingCall) -> str:

@@ -68,7 +68,7 @@ def describe_attempt(generation: Generation, attempt: Attempt) -> Step:
         candidates=tuple(read_candidates(attempt)),
         why=tell_why(attempt),
         exclusions=tuple(f"{name_channel(one)}: {one.get('why', '')}" for one in read_list(attempt, "excluded")),
-        comparison=tuple((attempt.comparison or {}).items()),
+        comparison=tuple(sorted((attempt.comparison or {}).items())),
     )
 
 
