@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from crazyrouter.generation.models import Attempt, Generation
-from providers.words import count
+from providers.sizes import name_size, name_sizes
+from providers.words import count, describe_ms
 
 COLOURS = {
     Attempt.State.CREATED: "info",
@@ -49,7 +50,7 @@ class Step:
     candidates: tuple[Candidate, ...]
     why: str
     exclusions: tuple[str, ...]
-    comparison: tuple[tuple[str, Any], ...]
+    comparison: str
 
 
 def describe_attempts(generation: Generation, attempts: Iterable[Attempt]) -> list[Step]:
@@ -68,7 +69,7 @@ def describe_attempt(generation: Generation, attempt: Attempt) -> Step:
         candidates=tuple(read_candidates(attempt)),
         why=tell_why(attempt),
         exclusions=tuple(f"{name_channel(one)}: {one.get('why', '')}" for one in read_list(attempt, "excluded")),
-        comparison=tuple(sorted((attempt.comparison or {}).items())),
+        comparison=tell_comparison(attempt.comparison) if attempt.comparison else "",
     )
 
 
@@ -143,6 +144,21 @@ def tell_excluded(attempt: Attempt) -> Iterator[str]:
         why = str(one.get("why", ""))
         if not why.startswith(SWITCHED_OFF):
             yield f"{name_channel(one)} was excluded because {put_into_past(why)}"
+
+
+def tell_comparison(found: Mapping[str, Any]) -> str:
+    """A copy beside what the customer got, as `shadowing.compare` keeps it."""
+    customer = found["customer"]
+    ours = f"{found['images']} of {count(found['wanted'], 'image')} after {describe_ms(found['latency_ms'])}"
+    theirs = f"the customer got {customer['images']} after {describe_ms(customer['latency_ms'])}"
+    asked = tuple(found["asked"])
+    other = [size for size in dict.fromkeys(map(tuple, found["sizes"])) if size != asked]
+    sizes = f", {name_sizes(other)} where {name_size(asked)} was asked" if other else ""
+    return f"{ours}{tell_failure(found)}{sizes}; {theirs}{tell_failure(customer)}."
+
+
+def tell_failure(found: Mapping[str, Any]) -> str:
+    return f" ({found['failure']})" if found["failure"] else ""
 
 
 def put_into_past(why: str) -> str:

@@ -299,3 +299,16 @@ def test_booking_takes_a_right_of_its_own(victor: Client, world: World) -> None:
 def test_strangers_are_sent_to_the_login(world: World) -> None:
     response = Client().get(top_up_page(world.account))
     assert response.headers["Location"].startswith(reverse("admin:login"))
+
+
+def test_an_account_agrees_to_copies_of_its_requests(olga: Client, world: World) -> None:
+    page = reverse("admin:billing_account_change", args=[world.account.pk])
+    assert olga.post(page, fill_in(olga, page, shadow_allowed="on")).status_code == 302
+    world.account.refresh_from_db()
+    assert world.account.shadow_allowed is True
+    assert read_log(world.account) == [("olga", "Changed Shadow copies allowed.")]
+    sent = fill_in(olga, page)
+    sent.pop("shadow_allowed")
+    olga.post(page, sent)
+    world.account.refresh_from_db()
+    assert world.account.shadow_allowed is False

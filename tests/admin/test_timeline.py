@@ -9,7 +9,7 @@ from django.test import Client
 from django.urls import reverse
 
 from crazyrouter.generation.models import Attempt
-from crazyrouter.generation.timeline import put_into_past, tell_why
+from crazyrouter.generation.timeline import put_into_past, tell_comparison, tell_why
 from providers.models import Channel
 from tests.admin.world import World
 
@@ -115,9 +115,38 @@ def test_the_page_tells_it_and_what_was_no_candidate(olga: Client, world: World)
     assert "Sent to official, the first candidate." in html
 
 
-def test_a_shadow_says_how_it_compares(olga: Client, world: World) -> None:
-    world.generation.attempts.filter(number=2).update(
-        purpose="shadow", comparison={"faster by": "2.1 s", "pictures": 2}
-    )
+COMPARED = {
+    "latency_ms": 8_240,
+    "sizes": [[1328, 1328], [1024, 1024]],
+    "asked": [1328, 1328],
+    "images": 1,
+    "wanted": 2,
+    "failure": "bad_response",
+    "customer": {"latency_ms": 11_500, "images": 2, "failure": ""},
+}
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        (
+            {},
+            "1 of 2 images after 8.2 s (bad_response), 1024x1024 where 1328x1328 was asked; "
+            "the customer got 2 after 11.5 s.",
+        ),
+        (
+            {
+                "sizes": [[1328, 1328]] * 2,
+                "images": 2,
+                "failure": "",
+                "customer": {"latency_ms": 300_000, "images": 0, "failure": "generation_timeout"},
+            },
+            "2 of 2 images after 8.2 s; the customer got 0 after 300.0 s (generation_timeout).",
+        ),
+    ],
+)
+def test_a_copy_says_how_it_compares(olga: Client, world: World, facts: dict[str, Any], said: str) -> None:
+    assert tell_comparison(COMPARED | facts) == said
+    world.generation.attempts.filter(number=2).update(purpose="shadow", comparison=COMPARED | facts)
     html = olga.get(reverse("admin:generation_generation_change", args=[world.generation.pk])).content.decode()
-    assert "Compared with what the customer got: faster by 2.1 s, pictures 2" in html
+    assert said in html
