@@ -49,6 +49,7 @@ def build_environment(**environment: Any) -> dict[str, str]:
         "DATABASE_URL": get_database_url(),
         "FILE_STORAGE_URL": settings.FILE_STORAGE_URL,
         "EGRESS_ALLOW": ",".join(settings.EGRESS_ALLOW),
+        "QUEUE_LIMIT_S": str(settings.QUEUE_LIMIT_S),
         **{name: str(value) for name, value in environment.items()},
     }
 

@@ -17,6 +17,8 @@ from crazyrouter.settings import *  # noqa: E402, F403
 from crazyrouter.settings import DATABASES, STORAGES  # noqa: E402
 
 DEBUG = False
+# What finds no room is told so at once; tests of the queue wait longer.
+QUEUE_LIMIT_S = 1.0
 ALLOWED_HOSTS = ["*"]
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # Not ":memory:": races are tested with threads that each open the file.

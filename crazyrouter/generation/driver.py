@@ -64,7 +64,7 @@ class Desk:
 @dataclass(slots=True)
 class Driver:
     """`deadline`, `queue_until` and `leased_until` are in `time.monotonic()` seconds; `ended` is what came of calls so
-    far. Until one of its calls has `started` it waits for room no longer than `queue_until`."""
+    far. While none of its calls is `at_work`, and none has brought anything, it waits for room until `queue_until`."""
 
     order: Order
     owner: str
@@ -74,7 +74,7 @@ class Driver:
     deadline: float
     queue_until: float
     leased_until: float
-    started: bool = False
+    at_work: int = 0
     next_number: int = 1
     ended: list[CallResult] = field(default_factory=list)
     open_calls: int = 0
@@ -116,7 +116,6 @@ class Driver:
     def _begin(self, placement: Placement) -> list[Coroutine[Any, Any, None]]:
         """A step for each call that starts now, and for each that waits."""
         self.open_calls += len(placement.calls) + len(placement.waiting)
-        self.started = self.started or bool(placement.calls)
         return [self._serve(call) for call in placement.calls] + [self._wait(ask) for ask in placement.waiting]
 
     async def _wait(self, ask: Ask) -> None:
@@ -127,7 +126,6 @@ class Driver:
             self.open_calls -= 1
             self.ended.append(make_vain(ask, vain))
             return
-        self.started = True
         steps = [self._serve(granted.call)]
         if granted.rest is not None:
             self.open_calls += 1
@@ -135,7 +133,8 @@ class Driver:
         await gather(steps)
 
     def _find_patience(self) -> float:
-        return self.deadline if self.started else min(self.queue_until, self.deadline)
+        started = self.at_work or any(result.pictures for result in self.ended)
+        return self.deadline if started else min(self.queue_until, self.deadline)
 
     async def _serve(self, call: Call) -> None:
         """Make the call, and go on from its result."""
@@ -146,13 +145,17 @@ class Driver:
                 await self._go_on(call, give_room_back(call, make_withdrawn(call), began))
                 return
             self._tell_late_start(call)
-        result = await make_call(
-            self.desk.upstream,
-            self.order,
-            call,
-            deadline=self.deadline,
-            on_accepted=lambda task: self._accept(call, task),
-        )
+        self.at_work += 1
+        try:
+            result = await make_call(
+                self.desk.upstream,
+                self.order,
+                call,
+                deadline=self.deadline,
+                on_accepted=lambda task: self._accept(call, task),
+            )
+        finally:
+            self.at_work -= 1
         result = give_room_back(call, result, began)
         if report := make_report(self.order, call, result):
             self.desk.wellbeing.note(report)

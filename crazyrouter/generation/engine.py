@@ -266,7 +266,6 @@ class Engine:
         driver.ended.extend(resumption.ended)
         driver.next_number = resumption.next_number
         self._drivers[resumption.order.id] = driver
-        driver.started = bool(resumption.ended or resumption.accepted or resumption.broken)
         placement = Placement()
         if resumption.unsent and resumption.left_s > 0:
             decision = await self._router.choose(resumption.order)

@@ -6,6 +6,7 @@ What is expected is written out here and not read from the table, so that both m
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -24,7 +25,7 @@ from crazyrouter.generation import driver, engine
 from crazyrouter.generation.models import Attempt, Generation, IdempotencyKey
 from crazyrouter.generation.outcomes import TABLE
 from crazyrouter.generation.runtime import close_runtime, get_runtime
-from providers.models import Channel
+from providers.models import Capacity, Channel, UpstreamAccount
 from tests.books import count_rows_async, read_attempts_async, read_violations_async
 from tests.shop import Customer, open_channel, open_customer
 from tests.simulator.running import RunningSimulator
@@ -356,14 +357,45 @@ async def test_a_channel_may_allow_to_order_again(gateway: httpx.AsyncClient, si
     assert await read_money() == Money(START - PRICE, 0, [(response.headers["x-request-id"], 0, -PRICE)])
 
 
+async def take_all_room() -> Capacity:
+    """Every channel's account has just been sent its one submit a minute."""
+    account = await UpstreamAccount.objects.acreate(name="acme")
+    await Channel.objects.aupdate(account=account)
+    start = int(time.time() * 1000)
+    return await Capacity.objects.acreate(account=account, submit_interval_ms=60_000, starts=[start])
+
+
 @proves("no-capacity")
-async def test_no_room(gateway: httpx.AsyncClient, simulator: RunningSimulator) -> None:
-    simulator.add_rule("throttle", times=1)
+async def test_no_room_by_estimate(gateway: httpx.AsyncClient, simulator: RunningSimulator, settings: Any) -> None:
+    """Refused before anything is written, with the moment at which it would be taken."""
+    settings.QUEUE_LIMIT_S = 20.0
+    capacity = await take_all_room()
     response = await order(gateway)
     assert read_error(response) == (429, "rate_limit_error", "rate_limit_exceeded")
-    assert steer(response) == (None, "10")
+    retry, after = steer(response)
+    assert retry is None
+    assert 37 <= int(after or 0) <= 41
     await check_unpaid()
+    assert await count_rows_async() == {"generations": 0, "attempts": 0, "images": 0, "charges": 0, "held": 0}
+    assert simulator.totals()["submissions"] == 0
+    await capacity.adelete()
+    await asyncio.sleep(2)  # the snapshot of this process
     await check_freed(gateway, response)
+
+
+@proves("no-capacity")
+async def test_no_room_after_waiting(gateway: httpx.AsyncClient, simulator: RunningSimulator, settings: Any) -> None:
+    """The upstream is busy, cools down, and is not asked again in time."""
+    settings.QUEUE_LIMIT_S = 1.0
+    simulator.add_rule("throttle", retry_after=30, times=1)
+    response = await order(gateway)
+    assert read_error(response) == (429, "rate_limit_error", "rate_limit_exceeded")
+    retry, after = steer(response)
+    assert retry is None
+    assert 20 <= int(after or 0) <= 31
+    await check_unpaid()
+    assert await read_attempts_async() == [("rejected", "rate_limited", "no")]
+    assert await find_key() is None
 
 
 @proves("no-channel")

@@ -33,6 +33,12 @@ MODEL = "qwen-image-2.0"
 SMALL = {"model": MODEL, "prompt": "a cat", "size": "512x512"}
 
 
+@pytest.fixture(autouse=True)
+def patience(settings: Any) -> None:
+    """As in production."""
+    settings.QUEUE_LIMIT_S = 120.0
+
+
 def limit(model: str = MODEL, *, channel: str = "dashscope_sync-0", **values: Any) -> Capacity:
     """The channel belongs to an upstream account that can take so much of the model."""
     account, _ = UpstreamAccount.objects.get_or_create(name=f"account of {channel}")

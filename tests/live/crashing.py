@@ -106,7 +106,7 @@ def install_booked() -> None:
 install_opened()
 install_booked()
 install(Driver, "_serve")
-install(Driver, "grant", after="granted")
+install(Driver, "place", after="granted")
 install(Driver, "_accept", before="submitted", after="accepted")
 install(DashScopeAsync, "poll", after="polled", only=Pending)
 install(upstream, "order_images", after="succeeded")

