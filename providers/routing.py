@@ -170,7 +170,10 @@ def find_exclusion(offer: Offer, credential: Credential | None) -> str:
         (not offer.genuine, "it is not genuinely this model"),
         (offer.upstream_model.lower() in adapter.open_weights, "it is a model with open weights, not this one"),
         (offer.weight == 0, "its weight is 0"),
-        (offer.canary_fallen_at is not None, f"the canary fell back: {offer.canary_fallen_reason}"),
+        (
+            offer.canary_percent is not None and offer.canary_fallen_at is not None,
+            f"the canary fell back: {offer.canary_fallen_reason}",
+        ),
         (
             health is not None and health.circuit == OfferHealth.Circuit.OPEN,
             f"its circuit is open: {health.reason if health else ''}",

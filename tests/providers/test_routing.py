@@ -65,12 +65,17 @@ def test_only_what_may_serve_is_in_the_table(db: None) -> None:
         ({"enabled": False}, "the offer is disabled"),
         ({"genuine": False}, "it is not genuinely this model"),
         ({"weight": 0}, "its weight is 0"),
-        ({"canary_fallen_at": now, "canary_fallen_reason": "too slow"}, "the canary fell back: too slow"),
+        (
+            {"canary_percent": 5, "canary_fallen_at": now, "canary_fallen_reason": "too slow"},
+            "the canary fell back: too slow",
+        ),
     ):
-        Offer.objects.update(enabled=True, genuine=True, weight=1, canary_fallen_at=None)
+        Offer.objects.update(enabled=True, genuine=True, weight=1, canary_fallen_at=None, canary_percent=None)
         Offer.objects.filter(pk=offer.pk).update(**change)
         assert list_reasons() == [why]
-    Offer.objects.update(canary_fallen_at=None)
+    # Without a share it is no canary any more, whatever became of it.
+    Offer.objects.update(canary_percent=None)
+    assert len(load_routes()[NAME].routes) == 1
     OfferHealth.objects.create(offer=offer, circuit="open", reason="3 of 5 calls failed")
     assert list_reasons() == ["its circuit is open: 3 of 5 calls failed"]
     OfferHealth.objects.update(circuit="half_open")

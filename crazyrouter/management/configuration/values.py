@@ -244,7 +244,7 @@ def sort_keys(value: Any) -> Any:
     return [sort_keys(item) for item in value] if isinstance(value, list) else value
 
 
-RATE = re.compile(r"([1-9][0-9]{0,5}) *(?:per|/) *([1-9][0-9]{0,8})? *(ms|s|min|minute|second|h|hour)", re.ASCII)
+RATE = re.compile(r"([1-9][0-9]{0,5}) *(?:per|/) *([1-9][0-9]{0,11})? *(ms|s|min|minute|second|h|hour)", re.ASCII)
 UNITS = {"ms": 1, "s": 1_000, "second": 1_000, "min": 60_000, "minute": 60_000, "h": 3_600_000, "hour": 3_600_000}
 
 
