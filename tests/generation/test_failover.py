@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 from asgiref.sync import sync_to_async
 
+from crazyrouter.files.store import StoredPicture
+from crazyrouter.generation.driver import list_again
 from crazyrouter.generation.models import Attempt
+from crazyrouter.generation.order import Call, CallResult, Failure
 from providers.models import Channel, Credential
 from tests.books import count_rows_async, read_attempts_async, read_violations_async
+from tests.generation.test_allocation import make_route
 from tests.shop import open_channel
 from tests.simulator.running import RunningSimulator
 
@@ -151,3 +156,105 @@ async def test_a_reseller_that_answers_nothing_usable(
     assert (response.status_code, response.json()["error"]["code"]) == (502, "upstream_failed")
     assert await read_attempts_async() == [("unknown", "bad_response", "unknown")]
     assert await read_violations_async() == []
+
+
+# --- some pictures of a call came, others did not ---
+
+
+async def read_slots() -> list[tuple[str, list[int], int, str]]:
+    """(channel, slots, pictures, code) of every attempt, in order."""
+    rows = Attempt.objects.order_by("id").values_list("channel__kind", "slots", "images", "code")
+    return [row async for row in rows]
+
+
+async def test_pictures_that_failed_free_of_charge_are_made_elsewhere(
+    gateway: httpx.AsyncClient, simulator: RunningSimulator
+) -> None:
+    """Two of four came, and the carrier counts two: what it does not count it does not charge."""
+    await add_reseller(simulator)
+    simulator.add_rule("partial", match={"endpoint": "sync"}, ok=2, of=4, code="InternalError.Algo", message="broke")
+    response = await gateway.post(URL, json=BODY | {"n": 4})
+    assert (response.status_code, len(response.json()["data"])) == (200, 4)
+    assert await read_slots() == [
+        ("dashscope_sync", [0, 1, 2, 3], 2, "bad_response"),
+        ("openai_images", [2], 1, ""),
+        ("openai_images", [3], 1, ""),
+    ]
+    assert simulator.totals()["images"] == 4
+    assert await count_rows_async() == {"generations": 1, "attempts": 3, "images": 4, "charges": 4, "held": 0}
+    assert await read_violations_async() == []
+
+
+@pytest.mark.parametrize(("retry_billed", "delivered"), [(0, 1), (1, 2)])
+async def test_a_picture_that_came_broken_is_ordered_again_only_where_its_channel_allows_it(
+    gateway: httpx.AsyncClient, simulator: RunningSimulator, retry_billed: int, delivered: int
+) -> None:
+    """The carrier has charged for both; the other picture is delivered in any case."""
+    await add_reseller(simulator)
+    await sync_to_async(Channel.objects.filter(kind="dashscope_sync").update)(retry_billed=retry_billed)
+    simulator.add_rule("image_broken", match={"endpoint": "image"}, times=1, how="crc")
+    response = await gateway.post(URL, json=BODY | {"n": 2})
+    assert (response.status_code, len(response.json()["data"])) == (200, delivered)
+    calls = await read_slots()
+    assert calls[0][2:] == (1, "bad_response")
+    assert [(kind, len(slots)) for kind, slots, _, _ in calls[1:]] == [("openai_images", 1)] * retry_billed
+    counts = {"generations": 1, "attempts": 1 + retry_billed, "images": delivered, "charges": delivered, "held": 0}
+    assert await count_rows_async() == counts
+    assert await read_violations_async() == []
+
+
+async def test_what_nobody_else_can_make_is_settled_as_it_is(
+    gateway: httpx.AsyncClient, simulator: RunningSimulator
+) -> None:
+    simulator.add_rule("partial", ok=3, of=4, code="InternalError.Algo", message="broke")
+    response = await gateway.post(URL, json=BODY | {"n": 4})
+    assert (response.status_code, len(response.json()["data"])) == (200, 3)
+    assert await read_slots() == [("dashscope_sync", [0, 1, 2, 3], 3, "bad_response")]
+    assert await count_rows_async() == {"generations": 1, "attempts": 1, "images": 3, "charges": 3, "held": 0}
+    assert await read_violations_async() == []
+
+
+async def test_who_cannot_pass_on_a_field_is_not_asked(gateway: httpx.AsyncClient, simulator: RunningSimulator) -> None:
+    """A seed that would be dropped in silence is not what was ordered."""
+    await add_reseller(simulator)
+    simulator.add_rule("error", match={"endpoint": "sync"}, status=500, code="InternalError")
+    refused = await gateway.post(URL, json=BODY | {"seed": 7})
+    assert refused.status_code == 502
+    served = await gateway.post(URL, json=BODY)
+    assert served.status_code == 200
+    excluded = await Attempt.objects.order_by("id").values_list("routing", flat=True).afirst()
+    assert [one["why"] for one in excluded["excluded"]] == ["it does not take seed"]  # type: ignore[index]
+
+
+ROUTE = make_route(1)
+
+
+def fail(code: str, billed: str, *slots: int, scope: str = "offer") -> Failure:
+    return Failure(code, billed, scope, slots=slots)
+
+
+@pytest.mark.parametrize(
+    ("failures", "again"),
+    [
+        ([fail("overloaded", "no")], [((1, 2, 3), {7, 1}, 0)]),
+        ([fail("rate_limited", "no")], [((1, 2, 3), {7}, 0)]),
+        ([fail("overloaded", "no", 1), fail("content_policy", "no", 2, scope="request")], [((1,), {7, 1}, 0)]),
+        ([fail("content_policy", "no", scope="request")], []),
+        ([fail("timeout", "unknown")], []),
+        ([fail("bad_response", "yes", 1), fail("overloaded", "no", 3)], [((3,), {7, 1}, 0)]),
+        ([fail("overloaded", "no", 2), fail("task_failed", "no")], [((2,), {7, 1}, 0), ((1, 3), {7, 1}, 0)]),
+    ],
+)
+def test_each_slot_goes_by_its_own_failure(failures: list[Failure], again: list[Any]) -> None:
+    """Slot 0 has its picture; offer 7 was tried before this one. A busy offer may be asked again."""
+    call = Call(1, (0, 1, 2, 3), ROUTE, tried=frozenset({7}))
+    picture = StoredPicture("name", 0, 512, 512, 1, "")
+    result = CallResult(1, "succeeded", (picture,), tuple(failures))
+    assert [(one.slots, set(one.tried), one.paid_tries) for one in list_again(call, result)] == again
+
+
+def test_what_was_paid_for_is_ordered_again_as_often_as_the_channel_allows() -> None:
+    result = CallResult(1, "unknown", failures=(fail("timeout", "unknown"),))
+    route = replace(ROUTE, retry_billed=2)
+    tries = [len(list(list_again(Call(1, (0,), route, paid_tries=paid), result))) for paid in range(4)]
+    assert tries == [1, 1, 0, 0]
