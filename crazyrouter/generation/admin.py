@@ -12,14 +12,14 @@ from unfold.decorators import display
 
 from billing.models import ApiKey, Hold, LedgerEntry
 from crazyrouter.files.models import StoredImage
-from crazyrouter.generation import admin_channels, admin_checks, admin_waiting
+from crazyrouter.generation import admin_channels, admin_checks, admin_evidence, admin_waiting
 from crazyrouter.generation.models import Generation
 from crazyrouter.generation.timeline import describe_attempts, describe_options, format_duration
 from models_registry.amounts import format_money
 from models_registry.backoffice import TrafficAdmin
 from models_registry.long_lists import NEWEST, AccountFilter, NewestChoicesFilter, NewestRelatedFilter, keep_newest
 
-__all__ = ["GenerationAdmin", "admin_channels", "admin_checks", "admin_waiting"]
+__all__ = ["GenerationAdmin", "admin_channels", "admin_checks", "admin_evidence", "admin_waiting"]
 
 STATE_COLOURS = {"running": "info", "succeeded": "success", "failed": "danger"}
 

@@ -15,7 +15,6 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -26,6 +25,7 @@ from django.db import connection, transaction
 from crazyrouter.files.errors import PictureRefused
 from crazyrouter.files.pictures import check_size
 from crazyrouter.files.store import measure_picture
+from crazyrouter.generation.copies import NEVER_SENT, STOPPED, Original, Seen, Size, make_end, make_report
 from crazyrouter.generation.driver import LATE_MS, LATEST_MS, WRITE_PATIENCE_S, WRITE_PAUSE_S, Desk
 from crazyrouter.generation.journal.shadows import (
     FIRST_NUMBER,
@@ -47,8 +47,6 @@ from crazyrouter.generation.upstream import describe, fetch, list_missing, name_
 from crazyrouter.sql import read_clock
 from providers.capacity import LateStart, lock_capacities, restamp_starts
 from providers.contract import Billed, Code, Done, Pending, ProviderError, RemoteImage, Scope
-from providers.health import Report
-from providers.models import OfferHealth
 from providers.routing import NOTHING, Listing, Route, choose
 from providers.transport import FetchFailed
 
@@ -64,34 +62,10 @@ TRY_PAUSE_S = 0.05
 #: What a customer's own request brought about says nothing of any carrier, and is not sent to a second one.
 CUSTOMERS_FAULT = frozenset({MODERATION.code, INVALID_UPSTREAM.code})
 REASON = "to compare it with what the customer got"
-NEVER_SENT = Failure(Code.NOT_AVAILABLE, Billed.NO, Scope.REQUEST, "never sent: the process stops")
-STOPPED = Failure(Code.CONNECTION_LOST, Billed.UNKNOWN, Scope.REQUEST, "the process stopped before an answer")
-
-Size = tuple[int, int]
 
 
 class Overtaken(Exception):
     """Nothing more is written for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Original:
-    """What the customer got of the request, and after how long. `failure` is a public code, empty on success."""
-
-    latency_ms: int
-    images: int
-    failure: str
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What came of a copy: `sizes` of all pictures that are pictures, `images` of them fit to be delivered."""
-
-    state: str
-    sizes: tuple[Size, ...] = ()
-    images: int = 0
-    failures: tuple[Failure, ...] = ()
-    upstream_id: str = ""
 
 
 class Shadows:
@@ -286,62 +260,6 @@ def is_shared(route: Route, view: View) -> bool:
     if route.capacity_id is None:
         return False
     return any(one.capacity_id == route.capacity_id for listing in view.routes.values() for one in listing.routes)
-
-
-def make_end(order: Order, call: Call, seen: Seen, latency_ms: int, original: Original) -> EndedCopy:
-    failure = seen.failures[0] if seen.failures else None
-    compared = failure not in (NEVER_SENT, STOPPED)
-    return EndedCopy(
-        generation_id=order.id,
-        number=call.number,
-        state=seen.state,
-        failure=failure,
-        images=seen.images,
-        upstream_id=seen.upstream_id,
-        comparison=compare(order, call, seen, latency_ms, original) if compared else None,
-        capacity_id=call.route.capacity_id,
-        took_ms=latency_ms if seen.images else None,
-    )
-
-
-def compare(order: Order, call: Call, seen: Seen, latency_ms: int, original: Original) -> dict[str, Any]:
-    """What the attempt keeps. Sizes are [width, height] in pixels; `asked` is what every carrier is asked to render."""
-    return {
-        "latency_ms": latency_ms,
-        "sizes": [list(size) for size in seen.sizes],
-        "asked": list(order.render_size),
-        "images": seen.images,
-        "wanted": len(call.slots),
-        "failure": seen.failures[0].code if seen.failures else "",
-        "customer": {
-            "latency_ms": original.latency_ms,
-            "images": original.images,
-            "failure": original.failure,
-        },
-    }
-
-
-def make_report(order: Order, call: Call, seen: Seen, latency_ms: int) -> Report | None:
-    """What the copy says of its offer; nothing where the trouble was ours."""
-    route = call.route
-    first = seen.failures[0] if seen.failures else Failure("", "", "")
-    if first in (NEVER_SENT, STOPPED):
-        return None
-    ok = bool(seen.images)
-    return Report(
-        offer_id=route.offer_id,
-        channel_id=route.channel_id,
-        credential_id=route.credential_id,
-        ok=ok,
-        code="" if ok else first.code,
-        scope="" if ok else first.scope,
-        billed="" if ok else first.billed,
-        detail="" if ok else first.detail,
-        ms=latency_ms,
-        retry_after_s=first.retry_after_s,
-        generation_id=order.id,
-        trial=route.circuit == OfferHealth.Circuit.HALF_OPEN,
-    )
 
 
 # --- those whose process is gone ---
