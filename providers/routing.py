@@ -260,6 +260,11 @@ def find_cooling(routes: Sequence[Route], known: Mapping[int, float]) -> dict[in
     return found
 
 
+def is_trial(route: Route) -> bool:
+    """Whether a call there is the one that a half-open circuit lets through."""
+    return route.circuit == OfferHealth.Circuit.HALF_OPEN
+
+
 def find_obstacle(route: Route, wish: Wish, tried: frozenset[int]) -> str:
     """Why this request cannot go there; empty where it can."""
     if route.offer_id in tried:

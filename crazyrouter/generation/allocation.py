@@ -15,8 +15,7 @@ from typing import Any
 
 from crazyrouter.generation.order import Ask, Call
 from providers.capacity import Room, estimate_wait_ms
-from providers.models import OfferHealth
-from providers.routing import Decision, Route
+from providers.routing import Decision, Route, is_trial
 
 #: Calls that may wait in all; what comes beyond them is refused at once.
 MOST_WAITING = 5_000
@@ -129,7 +128,7 @@ class Allocator:
             return f"{room.running} calls run there" if room.is_full() else "its submit rate is used up"
         if room is not None and not in_turn and room.id in self.contended:
             return "others wait for it"
-        if route.circuit == OfferHealth.Circuit.HALF_OPEN and not self.claim_trial(route, ask):
+        if is_trial(route) and not self.claim_trial(route, ask):
             return "its circuit is half-open, and another call tries it"
         return ""
 

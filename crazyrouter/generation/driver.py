@@ -24,15 +24,15 @@ from crazyrouter.generation.journal.results import Ended, book_results
 from crazyrouter.generation.lane import Lane, Operation
 from crazyrouter.generation.models import Attempt
 from crazyrouter.generation.order import Ask, Call, CallResult, Failure, Order, Outcome
-from crazyrouter.generation.outcomes import NO_CAPACITY, STORAGE_CODE, LeaseLost, Next, judge, judge_failure
+from crazyrouter.generation.outcomes import NO_CAPACITY, LeaseLost, Next, judge, judge_failure
 from crazyrouter.generation.router import Router
 from crazyrouter.generation.upstream import Upstream, make_call
 from crazyrouter.generation.waiting import NoRoom, Queue
 from crazyrouter.generation.wellbeing import Wellbeing
 from providers.capacity import MARGIN_MS, LateStart, restamp_starts
 from providers.contract import Billed, Code, Pending, Scope
-from providers.health import Report
-from providers.routing import Decision
+from providers.health import Report, Trial, release_trials
+from providers.routing import Decision, is_trial
 
 logger = logging.getLogger(__name__)
 
@@ -142,6 +142,8 @@ class Driver:
         if call.accepted is None:
             await self._confirm_lease()
             if not await self.desk.router.is_in_service(self.order, call.route):
+                if is_trial(call.route):
+                    self.desk.lane.note(release_trials, Trial(call.route.offer_id, self.order.id))
                 await self._go_on(call, give_room_back(call, make_withdrawn(call), began))
                 return
             self._tell_late_start(call)
@@ -157,8 +159,7 @@ class Driver:
         finally:
             self.at_work -= 1
         result = give_room_back(call, result, began)
-        if report := make_report(self.order, call, result):
-            self.desk.wellbeing.note(report)
+        self.desk.wellbeing.note(make_report(self.order, call, result))
         await self._go_on(call, result)
 
     async def _go_on(self, call: Call, result: CallResult) -> None:
@@ -317,12 +318,10 @@ def give_room_back(call: Call, result: CallResult, began: float) -> CallResult:
     return replace(result, capacity_id=call.route.capacity_id, took_ms=took_ms)
 
 
-def make_report(order: Order, call: Call, result: CallResult) -> Report | None:
-    """What the call says of its offer; nothing where the trouble was ours."""
+def make_report(order: Order, call: Call, result: CallResult) -> Report:
+    """What the call says of its offer."""
     route = call.route
     first = result.failures[0] if result.failures else Failure("", "", "")
-    if first.code == STORAGE_CODE:
-        return None
     return Report(
         offer_id=route.offer_id,
         channel_id=route.channel_id,
@@ -335,6 +334,7 @@ def make_report(order: Order, call: Call, result: CallResult) -> Report | None:
         ms=result.took_ms,
         retry_after_s=first.retry_after_s,
         generation_id=order.id,
+        trial=is_trial(route),
     )
 
 

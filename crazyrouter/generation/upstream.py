@@ -132,7 +132,8 @@ def open_adapter(upstream: Upstream, call: Call, ciphertext: str) -> Adapter:
     except (CredentialUnreadable, LookupError, ValueError) as error:
         detail = f"the channel cannot be used as it is configured: {error}"
         billed = Billed.NO if call.accepted is None else Billed.UNKNOWN
-        raise ProviderError(Code.AUTH, billed=billed, scope=Scope.CHANNEL, detail=detail) from error
+        # Not AUTH: a process with keys of its own that are wrong would take every channel out of service.
+        raise ProviderError(Code.UNREACHABLE, billed=billed, scope=Scope.CHANNEL, detail=detail) from error
 
 
 async def poll_to_end(upstream: Upstream, call: Call, adapter: Adapter, task: Pending, *, until: float) -> Done:

@@ -95,7 +95,8 @@ async def test_a_credential_that_does_not_open_is_passed_over(
     await sync_to_async(Credential.objects.filter(channel__kind="dashscope_sync").update)(ciphertext=wrong)
     response = await gateway.post(URL, json=BODY)
     assert response.status_code == 200
-    assert (await read_attempts_async())[0] == ("rejected", "auth", "no")
+    assert (await read_attempts_async())[0] == ("rejected", "unreachable", "no")
+    assert await Channel.objects.filter(enabled=True).acount() == 3
 
 
 async def test_options_an_adapter_refuses_do_not_hold_the_money(gateway: httpx.AsyncClient) -> None:

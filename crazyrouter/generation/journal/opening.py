@@ -13,7 +13,7 @@ from billing.ledger import Reason, Reservation, Verdict, reserve
 from crazyrouter.generation.allocation import Placement
 from crazyrouter.generation.journal.attempts import INSERT_ATTEMPTS, make_attempt_row
 from crazyrouter.generation.journal.keys import free_keys, insert_keys
-from crazyrouter.generation.journal.queue import open_allocator, write_waiting
+from crazyrouter.generation.journal.queue import give_back, open_allocator, write_waiting
 from crazyrouter.generation.order import Ask, Order
 from crazyrouter.sql import Statement
 from providers.capacity import store_rooms
@@ -102,8 +102,9 @@ def open_generations(connection: BaseDatabaseWrapper, items: Sequence[Opening]) 
         ],
     )
     opened = [item for item in fit if verdicts[item.order.id].granted]
-    allocator.give_back(
-        call for item in fit if not verdicts[item.order.id].granted for call in placements[item.order.id].calls
+    poor = [item for item in fit if not verdicts[item.order.id].granted]
+    give_back(
+        connection, allocator, [(item.order.id, call) for item in poor for call in placements[item.order.id].calls]
     )
     if opened:
         write_opened(connection, [(item, placements[item.order.id]) for item in opened])

@@ -23,8 +23,8 @@ from crazyrouter.generation.journal.results import HOLD_LEASES
 from crazyrouter.generation.order import Ask, Call
 from crazyrouter.sql import Statement, read_epoch_ms
 from providers.capacity import load_rooms, store_rooms
-from providers.health import Trial, claim_trials
-from providers.routing import Route
+from providers.health import Trial, claim_trials, release_trials
+from providers.routing import Route, is_trial
 
 #: A call is known by its generation and number.
 Name = tuple[str, int]
@@ -116,13 +116,20 @@ def open_allocator(connection: BaseDatabaseWrapper, asks: Sequence[Ask]) -> Allo
     ids = {one for ask in asks for one in ask.capacity_ids}
 
     def claim_trial(route: Route, ask: Ask) -> bool:
-        return claim_trials(connection, [Trial(route.offer_id, f"{ask.order.id}#{ask.number}")])[0]
+        return claim_trials(connection, [Trial(route.offer_id, ask.order.id)])[0]
 
     if not ids and not any(ask.decision.cooling for ask in asks):
         return Allocator(0, claim_trial=claim_trial)
     rooms = load_rooms(connection, ids) if ids else {}
     now_ms = read_epoch_ms(connection)
     return Allocator(now_ms, rooms, read_crowds(connection) if ids else (), claim_trial)
+
+
+def give_back(connection: BaseDatabaseWrapper, allocator: Allocator, dropped: Sequence[tuple[str, Call]]) -> None:
+    """These calls (of generations by id) are not made: their room, and the trial of a circuit, are for others."""
+    allocator.give_back(call for _, call in dropped)
+    if trials := [Trial(call.route.offer_id, name) for name, call in dropped if is_trial(call.route)]:
+        release_trials(connection, trials)
 
 
 def read_crowds(connection: BaseDatabaseWrapper) -> list[Crowd]:
@@ -271,7 +278,7 @@ def grant_turn(connection: BaseDatabaseWrapper, tick: Tick) -> Turns:
     correct_wants(connection, line, asks)
     granted = take_turns(line, {name: ask for name, (ask, _) in asks.items()}, allocator)
     lost = write_grants(connection, granted, {name: owner for name, (_, owner) in asks.items()})
-    allocator.give_back(one.call for one in granted if name_ask(one.ask) in lost)
+    give_back(connection, allocator, [(one.ask.order.id, one.call) for one in granted if name_ask(one.ask) in lost])
     store_rooms(connection, allocator.rooms.values())
     kept = tuple(with_wait(one) for one in granted if name_ask(one.ask) not in lost)
     return Turns(kept, tuple(lost), find_next_ms(allocator, tick))
