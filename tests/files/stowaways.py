@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 from tests.files.samples import chunk, encode, insert, join, make_header, paint, split
 
 NAME = b"DashScope, Alibaba Cloud: task 0f8fad5b-d9cb-469f-a165-70867728950e"
-SIZE = (64, 48)
+SIZE = (96, 64)
 
 
 def make_profile(padding: int = 0) -> bytes:
@@ -66,7 +66,7 @@ def make_still() -> bytes:
 
 def make_frames() -> bytes:
     """An animation whose second frame holds the name in its pixels, uncompressed."""
-    frame = Image.frombytes("RGB", SIZE, (NAME * 200)[: SIZE[0] * SIZE[1] * 3])
+    frame = Image.frombytes("RGB", SIZE, (NAME * 300)[: SIZE[0] * SIZE[1] * 3])
     return encode(paint(SIZE), save_all=True, append_images=[frame, paint(SIZE)], compress_level=0)
 
 
@@ -172,7 +172,7 @@ WEBPS: dict[str, Callable[[], bytes]] = {
         paint(SIZE),
         "WEBP",
         save_all=True,
-        append_images=[Image.frombytes("RGB", SIZE, (NAME * 200)[: SIZE[0] * SIZE[1] * 3])],
+        append_images=[Image.frombytes("RGB", SIZE, (NAME * 300)[: SIZE[0] * SIZE[1] * 3])],
         lossless=True,
         xmp=make_xmp(),
     ),
