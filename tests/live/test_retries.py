@@ -265,7 +265,8 @@ def test_what_may_be_tried_again_is_bought_once(
     def come_back(seconds: float) -> None:
         """The cool-down is over; an operator has enabled the channel again, and every process knows it."""
         pauses.append(seconds)
-        Channel.objects.update(enabled=True)
+        sleep(1)
+        Channel.objects.update(enabled=True, disabled_reason="")
         sleep(3)
 
     monkeypatch.setattr("openai._base_client.time.sleep", come_back)

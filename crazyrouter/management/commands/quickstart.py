@@ -52,8 +52,10 @@ class Command(BaseCommand):
         run_dir.mkdir(mode=0o700, exist_ok=True)
         create_broker_folders()
         supervisor.start(programs.build_simulator(SIMULATOR_HOST, place.simulator_port, run_dir=run_dir))
-        supervisor.start(programs.build_worker(run_dir=run_dir), programs.build_beat(run_dir=run_dir))
+        supervisor.start(programs.build_worker(run_dir=run_dir))
         call_command("migrate", interactive=False, verbosity=0, skip_checks=True)
+        # It rings the worker, whose tasks need the tables.
+        supervisor.start(programs.build_beat(run_dir=run_dir))
         collect_static()
         supervisor.start(programs.build_web(preparation.listener.fileno(), run_dir=run_dir))
         facts, real_models = fill(preparation)
