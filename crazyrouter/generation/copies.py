@@ -71,7 +71,10 @@ def compare(order: Order, call: Call, seen: Seen, latency_ms: int, original: Ori
 
 
 def make_report(order: Order, call: Call, seen: Seen, latency_ms: int) -> Report | None:
-    """What the copy says of its offer; nothing where the trouble was ours."""
+    """What the copy says of its offer; nothing where the trouble was ours.
+
+    Of its offer alone: whether a channel that serves customers is to be disabled is for their own calls to find out.
+    """
     route = call.route
     first = seen.failures[0] if seen.failures else Failure("", "", "")
     if first in (NEVER_SENT, STOPPED):
@@ -83,7 +86,7 @@ def make_report(order: Order, call: Call, seen: Seen, latency_ms: int) -> Report
         credential_id=route.credential_id,
         ok=ok,
         code="" if ok else first.code,
-        scope="" if ok else first.scope,
+        scope="" if ok else Scope.OFFER if first.scope == Scope.CHANNEL else first.scope,
         billed="" if ok else first.billed,
         detail="" if ok else first.detail,
         ms=latency_ms,

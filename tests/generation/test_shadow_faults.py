@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from asgiref.sync import sync_to_async
 
 from crazyrouter.generation import lane as lane_module
 from crazyrouter.generation import shadowing
@@ -16,6 +17,9 @@ from crazyrouter.generation.journal.shadows import (
 )
 from crazyrouter.generation.models import Attempt
 from crazyrouter.generation.runtime import close_runtime, get_runtime
+from crazyrouter.generation.upstream_bill.differences import compare
+from crazyrouter.generation.upstream_bill.reading import read_both
+from providers.models import Offer
 from tests.books import count_rows_async, read_violations_async
 from tests.generation.test_lost_database import fail_first
 from tests.generation.test_recovery import wait_for
@@ -32,7 +36,7 @@ from tests.generation.trial import (
     read_copies_async,
     read_customer_side_async,
 )
-from tests.simulator.running import RunningSimulator
+from tests.simulator.running import CONTROL_KEY, RunningSimulator
 
 
 @pytest.mark.parametrize(
@@ -186,3 +190,56 @@ async def test_a_task_that_was_given_up_meanwhile_is_polled_no_more(
     await await_copies()
     [copy] = await read_copies_async()
     assert (copy.state, copy.comparison, copy.ended_at) == ("unknown", None, None)
+
+
+async def test_a_copy_disables_its_own_offer_and_no_channel(
+    willing: httpx.AsyncClient, simulator: RunningSimulator
+) -> None:
+    """The shadow is at the channel that serves customers; its key is refused for the model on trial."""
+    served = await Offer.objects.select_related("channel").aget(model__name=MODEL)
+    trial = await Offer.objects.acreate(
+        channel=served.channel,
+        model_id=served.model_id,
+        upstream_model="qwen-image-2.0-pro",
+        shape=served.shape,
+        shadow_percent=100,
+        shadow_per_day=5,
+    )
+    simulator.add_rule("error", status=401, code="InvalidApiKey", match={"model": "qwen-image-2.0-pro"})
+    assert (await order_and_copy(willing)).status_code == 200
+    assert [copy.code for copy in await read_copies_async()] == ["auth"]
+
+    async def is_disabled() -> bool:
+        await trial.arefresh_from_db()
+        return not trial.enabled
+
+    await wait_for(is_disabled)
+    await served.channel.arefresh_from_db()
+    assert served.channel.enabled
+    assert (await order_and_copy(willing)).status_code == 200
+
+
+async def test_the_carriers_bill_and_ours_agree_on_copies(
+    willing: httpx.AsyncClient, simulator: RunningSimulator
+) -> None:
+    """We pay for them: whatever came of one, it stands among our attempts as on the bill."""
+    await open_trial_async(simulator)
+    codes = []
+    faults: tuple[Any, ...] = (
+        None,
+        {"fault": "image_size", "width": 512, "height": 256},
+        {"fault": "reset", "billed": True},
+    )
+    for fault in faults:
+        if fault:
+            simulator.add_rule(match=TRIAL, times=1, **fault)
+        assert (await order_and_copy(willing, n=2)).status_code == 200
+        codes.append((await read_copies_async())[-1].code)
+    assert codes == ["", "bad_response", "connection_lost"]
+    assert await sync_to_async(list_violations)(simulator) == []
+
+
+def list_violations(simulator: RunningSimulator) -> list[str]:
+    sides = read_both(simulator.base_url, key=CONTROL_KEY)
+    found = compare(sides.bill, sides.calls, read_at=sides.read_at, older=sides.older)
+    return [f"{one.rule} {one.subject}: {one.detail}" for one in found if not one.notice]

@@ -306,3 +306,24 @@ async def test_what_an_offer_cannot_do_is_not_asked_of_it(
     await Offer.objects.filter(pk=offer.pk).aupdate(sizes=["1024x1024"])
     await order_and_copy(willing)
     assert await read_copies_async() == []
+
+
+async def test_a_half_open_circuit_lets_one_copy_through_and_closes(
+    willing: httpx.AsyncClient, simulator: RunningSimulator
+) -> None:
+    offer = await open_trial_async(simulator)
+    later = await sync_to_async(read_clock)(connection) + timedelta(minutes=1)
+    health = await OfferHealth.objects.acreate(
+        offer=offer, circuit="half_open", probe_owner="another call", probe_until=later
+    )
+    await order_and_copy(willing)
+    assert await read_copies_async() == []
+    await OfferHealth.objects.aupdate(probe_owner="", probe_until=None)
+    await order_and_copy(willing)
+    assert [copy.state for copy in await read_copies_async()] == ["succeeded"]
+
+    async def is_closed() -> bool:
+        await health.arefresh_from_db()
+        return health.circuit == "closed"
+
+    await wait_for(is_closed)
