@@ -8,8 +8,8 @@ from django.contrib import admin
 from django.http import HttpRequest
 from unfold.views import ChangeList
 
+from crazyrouter.generation.admin_credentials import OldCredentialsAdmin
 from crazyrouter.generation.drains import count_running_calls
-from providers.admin_channels import ChannelAdmin as QuietChannelAdmin
 from providers.models import Channel
 
 admin.site.unregister(Channel)
@@ -26,7 +26,7 @@ class RunningCallsList(ChangeList):
 
 
 @admin.register(Channel)
-class ChannelAdmin(QuietChannelAdmin):
+class ChannelAdmin(OldCredentialsAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return RunningCallsList
 
