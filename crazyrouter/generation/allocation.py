@@ -217,67 +217,93 @@ class InLine:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """A waiting call of this process whose turn it is, and what is left of its slots."""
+    """A waiting call of this process whose turn it is, and what is left of its slots.
+
+    `model_ids` are those for which it was its account's turn: the call's own, and others that wait for the same room.
+    """
 
     ask: Ask
     call: Call
     rest: Ask | None
+    model_ids: frozenset[int]
+
+
+#: An account's calls for one model, which take their turns together.
+Unit = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A call in line for which room was taken; `granted` where it is one of this process."""
+
+    row: InLine
+    capacity_id: int | None
+    granted: tuple[Call, Ask | None] | None = None
 
 
 def take_turns(line: Sequence[InLine], ours: Mapping[tuple[str, int], Ask], allocator: Allocator) -> list[Granted]:
     """Hand out the room there is, in turns. `line` is in order of arrival, over all processes.
 
-    What is due to another process is left for it: it looks at the same line at the same moment.
+    What is due to another process is left for it: it looks at the same line at the same moment. An account that waits
+    for one model in vain is not therefore the first at another.
     """
     allocator.seen = {one: replace(room) for one, room in allocator.rooms.items()}
-    rows: dict[int, deque[InLine]] = {}
-    served: dict[int, float] = {}
+    rows: dict[Unit, deque[InLine]] = {}
+    served: dict[Unit, int] = {}
     for row in line:
-        rows.setdefault(row.account_id, deque()).append(row)
-        served[row.account_id] = min(served.get(row.account_id, math.inf), row.served_ms)
+        unit = row.account_id, row.model_id
+        rows.setdefault(unit, deque()).append(row)
+        served[unit] = row.served_ms
     granted: list[Granted] = []
     turn = 0
     while served:
-        account = min(served, key=lambda one: (served[one], rows[one][0].generation_id))
-        placed = find_placeable(rows[account], ours, allocator, granted)
+        unit = min(served, key=lambda one: (served[one], rows[one][0].generation_id))
+        placed = find_placeable(rows[unit], ours, allocator)
         if placed is None:
-            del served[account]
+            del served[unit]
             continue
-        rows[account].remove(placed)
         turn += 1
-        if rows[account]:
-            served[account] = allocator.now_ms + turn
-        else:
-            del served[account]
+        rows[unit].remove(placed.row)
+        sharing = [one for one in rows if one[0] == unit[0] and wants_room(rows[one], placed.capacity_id)]
+        for one in (unit, *sharing):
+            if one in served:
+                served[one] = allocator.now_ms + turn
+        if not rows[unit]:
+            del served[unit]
+        if placed.granted is not None:
+            call, rest = placed.granted
+            models = frozenset(model_id for _, model_id in (unit, *sharing))
+            granted.append(Granted(ours[placed.row.generation_id, placed.row.number], call, rest, models))
     return granted
 
 
-def find_placeable(
-    rows: Iterable[InLine], ours: Mapping[tuple[str, int], Ask], allocator: Allocator, granted: list[Granted]
-) -> InLine | None:
-    """The first call of an account that some room is there for; room is taken for it."""
+def wants_room(rows: Iterable[InLine], capacity_id: int | None) -> bool:
+    return capacity_id is not None and any(capacity_id in row.wants for row in rows)
+
+
+def find_placeable(rows: Iterable[InLine], ours: Mapping[tuple[str, int], Ask], allocator: Allocator) -> Placed | None:
+    """The first call of a unit that some room is there for; room is taken for it."""
     hopeless: set[Wants] = set()
     for row in rows:
         ask = ours.get((row.generation_id, row.number))
         if ask is None:
-            if take_for_another(row.wants, allocator):
-                return row
+            if (taken := take_for_another(row.wants, allocator)) is not None:
+                return Placed(row, taken)
             continue
         if ask.capacity_ids and ask.capacity_ids in hopeless and not ask.decision.cooling:
             continue
         calls, rest = allocator.start(ask, most=1)
         if calls:
-            granted.append(Granted(ask, calls[0], rest))
-            return row
+            return Placed(row, calls[0].route.capacity_id, (calls[0], rest))
         hopeless.add(ask.capacity_ids)
     return None
 
 
-def take_for_another(wants: Wants, allocator: Allocator) -> bool:
+def take_for_another(wants: Wants, allocator: Allocator) -> int | None:
     """Room that another process is about to take."""
     for one in wants:
         room = allocator.seen.get(one)
         if room is not None and room.has_room(allocator.now_ms):
             room.take(allocator.now_ms)
-            return True
-    return False
+            return one
+    return None

@@ -166,7 +166,7 @@ class Queue:
                 self._fail(name, LeaseLost(name[0]))
             elif placement.calls:
                 rest = placement.waiting[0] if placement.waiting else None
-                self._resolve(name, Granted(waiter.ask, placement.calls[0], rest))
+                self._resolve(name, Granted(waiter.ask, placement.calls[0], rest, frozenset()))
             elif placement.retry_after_s is not None:
                 self._fail(name, NoRoom(placement.retry_after_s))
 

@@ -297,3 +297,37 @@ def test_a_single_request_waits_for_one_call_of_each_other_account_at_most(backl
             assert step - 2 <= len(backlogs)
             return
     raise AssertionError("it never had its turn")
+
+
+def serve(line: list[InLine], rooms: dict[int, Room], *, steps: int) -> list[str]:
+    """Who has a turn, step by step: each call of room 1 ends before the next step, those of other rooms never do."""
+    order: list[str] = []
+    turns: dict[tuple[int, int], int] = {}
+    for step in range(steps):
+        now_ms = NOW + step * 100
+        line = [replace(row, served_ms=turns.get((row.account_id, row.model_id), 0)) for row in line]
+        asks = {
+            (row.generation_id, 1): make_ask(make_route(row.model_id, capacity=row.wants[0]), name=row.generation_id)
+            for row in line
+        }
+        accounts = {row.generation_id: row.account_id for row in line}
+        rooms[1].running = 0
+        for granted in take_turns(line, asks, Allocator(now_ms, rooms)):
+            name = granted.ask.order.id
+            order.append(name)
+            turns |= {(accounts[name], model): now_ms for model in granted.model_ids}
+            line = [row for row in line if row.generation_id != name]
+    return order
+
+
+def test_a_call_that_waits_for_another_model_gives_its_account_no_further_turns() -> None:
+    """Nothing moves at the second model, of which the first account was never served."""
+    line = [InLine("a-other", 1, 1, 2, (2,), 0), *(InLine(f"a{i}", 1, 1, 1, (1,), 0) for i in range(4))]
+    line += [InLine("b0", 1, 2, 1, (1,), 0), InLine("b1", 1, 2, 1, (1,), 0)]
+    rooms = {1: Room(1, None, 1, 1), 2: Room(2, None, 1, 1, running=1)}
+    assert serve(line, rooms, steps=4) == ["a0", "b0", "a1", "b1"]
+
+
+def test_models_that_share_their_room_are_one_turn_of_an_account() -> None:
+    line = [InLine(f"a{i}", 1, 1, 1 + i % 2, (1,), 0) for i in range(6)] + [InLine("b", 1, 2, 1, (1,), 0)]
+    assert serve(line, {1: Room(1, None, 1, 1)}, steps=3) == ["a0", "b", "a1"]

@@ -310,7 +310,9 @@ def write_grants(connection: BaseDatabaseWrapper, granted: Sequence[Granted], ow
         )
         write_waiting(connection, [one.rest for one in won if one.rest is not None])
         turns = {
-            (one.ask.order.account_id, one.ask.order.model_id): one.call.granted_ms + i for i, one in enumerate(won)
+            (one.ask.order.account_id, model_id): one.call.granted_ms + i
+            for i, one in enumerate(won)
+            for model_id in one.model_ids
         }
         UPSERT_TURNS.send(
             connection,
