@@ -88,7 +88,8 @@ class Allocator:
         calls: list[Call] = []
         slots, number = ask.slots, ask.number
         while slots and (most is None or len(calls) < most):
-            route, busy = self._find_room(ask, in_turn=most is not None)
+            # Under its own number: of several calls of one order, too, one is the trial of a half-open circuit.
+            route, busy = self._find_room(replace(ask, number=number), in_turn=most is not None)
             if route is None:
                 break
             routing = describe_choice(ask.decision, route, reason=ask.reason, busy=busy)

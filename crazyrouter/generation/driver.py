@@ -19,7 +19,7 @@ from django.db import Error as AnyDatabaseError
 from crazyrouter.generation.allocation import Placement
 from crazyrouter.generation.journal.attempts import Acceptance, accept_attempts
 from crazyrouter.generation.journal.finishing import Finish, finish_generations
-from crazyrouter.generation.journal.queue import Asking, place_asks
+from crazyrouter.generation.journal.queue import Asking, name_trial, place_asks
 from crazyrouter.generation.journal.results import Ended, book_results
 from crazyrouter.generation.lane import Lane, Operation
 from crazyrouter.generation.models import Attempt
@@ -31,7 +31,7 @@ from crazyrouter.generation.waiting import NoRoom, Queue
 from crazyrouter.generation.wellbeing import Wellbeing
 from providers.capacity import MARGIN_MS, LateStart, restamp_starts
 from providers.contract import Billed, Code, Pending, Scope
-from providers.health import Report, Trial, release_trials
+from providers.health import Report, release_trials
 from providers.routing import Decision, is_trial
 
 logger = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class Driver:
             await self._confirm_lease()
             if not await self.desk.router.is_in_service(self.order, call.route):
                 if is_trial(call.route):
-                    self.desk.lane.note(release_trials, Trial(call.route.offer_id, self.order.id))
+                    self.desk.lane.note(release_trials, name_trial(call.route, self.order.id, call.number))
                 await self._go_on(call, give_room_back(call, make_withdrawn(call), began))
                 return
             self._tell_late_start(call)

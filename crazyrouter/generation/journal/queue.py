@@ -115,8 +115,16 @@ def open_allocator(connection: BaseDatabaseWrapper, asks: Sequence[Ask]) -> Allo
     """
     ids = {one for ask in asks for one in ask.capacity_ids}
 
+    # However many calls want it: somebody else has it until this transaction ends.
+    refused: set[int] = set()
+
     def claim_trial(route: Route, ask: Ask) -> bool:
-        return claim_trials(connection, [Trial(route.offer_id, ask.order.id)])[0]
+        if route.offer_id in refused:
+            return False
+        granted = claim_trials(connection, [name_trial(route, ask.order.id, ask.number)])[0]
+        if not granted:
+            refused.add(route.offer_id)
+        return granted
 
     if not ids and not any(ask.decision.cooling for ask in asks):
         return Allocator(0, claim_trial=claim_trial)
@@ -125,10 +133,15 @@ def open_allocator(connection: BaseDatabaseWrapper, asks: Sequence[Ask]) -> Allo
     return Allocator(now_ms, rooms, read_crowds(connection) if ids else (), claim_trial)
 
 
+def name_trial(route: Route, generation_id: str, number: int) -> Trial:
+    """The claim of one call to be the trial of a half-open circuit."""
+    return Trial(route.offer_id, f"{generation_id}#{number}")
+
+
 def give_back(connection: BaseDatabaseWrapper, allocator: Allocator, dropped: Sequence[tuple[str, Call]]) -> None:
     """These calls (of generations by id) are not made: their room, and the trial of a circuit, are for others."""
     allocator.give_back(call for _, call in dropped)
-    if trials := [Trial(call.route.offer_id, name) for name, call in dropped if is_trial(call.route)]:
+    if trials := [name_trial(call.route, name, call.number) for name, call in dropped if is_trial(call.route)]:
         release_trials(connection, trials)
 
 
