@@ -133,7 +133,8 @@ class Queue:
             self._resolve(name_ask(granted.ask), granted)
         for name in turns.lost:
             self._fail(name, LeaseLost(name[0]))
-        if turns.next_ms is None:
+        # Room that nobody here may have now: it is due to another process, or somebody else tries the circuit.
+        if turns.next_ms is None or (turns.next_ms == 0 and not turns.granted):
             return LONGEST_PAUSE_S
         return min(max(turns.next_ms / 1000, SHORTEST_PAUSE_S), LONGEST_PAUSE_S)
 

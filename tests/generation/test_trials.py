@@ -11,6 +11,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection, transaction
 
+from crazyrouter.generation import waiting
 from crazyrouter.generation.journal import queue
 from crazyrouter.generation.journal.opening import Opening, open_generations
 from crazyrouter.generation.models import Attempt
@@ -81,3 +82,21 @@ def test_a_trial_under_way_is_asked_for_once_a_batch(
     assert place_all(build_orders(customer, 40, model=MODEL, size="1664x928")) == [1] * 40
     assert len(claims) == 1
     assert Attempt.objects.filter(channel__name="second").count() == 40
+
+
+async def test_who_waits_for_a_trial_to_end_does_not_ask_all_the_time(
+    gateway: httpx.AsyncClient, simulator: RunningSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room is there, and nobody may have it."""
+    await sync_to_async(half_open)()
+    looks: list[int] = []
+
+    def count(connection: Any, items: Sequence[queue.Tick]) -> list[queue.Turns]:
+        looks.append(len(items))
+        return queue.grant_turns(connection, items)
+
+    monkeypatch.setattr(waiting, "grant_turns", count)
+    simulator.add_rule("latency", seconds=3, match={"endpoint": "async"}, times=1)
+    response = await gateway.post(URL, json=ONE_A_CALL | {"n": 2})
+    assert len(response.json()["data"]) == 2
+    assert 5 <= len(looks) <= 40
