@@ -197,13 +197,14 @@ def pipeline(connection: BaseDatabaseWrapper) -> Iterator[None]:
 
 @lru_cache(maxsize=16)
 def render_lock(table: str) -> Statement:
-    return Statement(f'SELECT 1 FROM "{table}" WHERE id = ANY(%s) ORDER BY id FOR UPDATE')  # noqa: S608
+    return Statement(f'SELECT 1 FROM "{table}" WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE')  # noqa: S608
 
 
 def lock_rows(connection: BaseDatabaseWrapper, table: str, ids: Sequence[int]) -> None:
     """Take row locks in id order, so that two batches over the same rows cannot deadlock.
 
-    A single row, too: what else its batch writes would be taken before it, and by other batches behind theirs.
+    A single row, too: what else its batch writes would be taken before it, and by other batches behind theirs. Rows
+    that merely refer to these are not held up: PostgreSQL looks at what they refer to when they are committed.
     SQLite has nothing to do: its transactions begin IMMEDIATE and hold the one writer's lock already.
     """
     if is_postgresql(connection) and ids:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -15,7 +17,7 @@ from django.db import connection, transaction
 from crazyrouter.generation import lane as lane_module
 from crazyrouter.generation import waiting as waiting_module
 from crazyrouter.generation.journal.opening import Opened, Opening, open_generations
-from crazyrouter.generation.journal.queue import grant_turns
+from crazyrouter.generation.journal.queue import Asking, grant_turns, place_asks
 from crazyrouter.generation.lane import Entry, write_batch
 from crazyrouter.generation.models import Attempt, Generation, Turn, WaitingCall
 from crazyrouter.generation.order import Order
@@ -353,3 +355,44 @@ async def test_a_late_submit_moves_the_window(gateway: httpx.AsyncClient, monkey
     [start] = capacity.starts
     assert start - before >= 250
     assert await Generation.objects.filter(state="succeeded").acount() == 1
+
+
+def test_an_order_and_a_further_call_of_its_account_do_not_deadlock(
+    customer: Customer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One holds the account and wants the capacity; the other holds the capacity and names the account in its row."""
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has one writer")
+    limit(max_running=1)
+    [running, new] = build_orders(customer, 2)
+    open_all([running], "process-1")
+    asking = Asking(replace(make_ask(running), number=2), "process-1", 120.0)
+    written, locked = threading.Event(), threading.Event()
+    lock_capacities = lane_module.lock_capacities
+
+    def lock_late(one: Any, ids: Any) -> None:
+        if threading.current_thread().name == "opening":
+            locked.set()
+            assert written.wait(10)
+        lock_capacities(one, ids)
+
+    def place_slowly(one: Any, items: Sequence[Asking]) -> list[Any]:
+        assert locked.wait(10)
+        placed = place_asks(one, items)
+        written.set()
+        # Until the other one stands before the capacity.
+        time.sleep(0.5)
+        return list(placed)
+
+    def write(number: int) -> Any:
+        if number:
+            entry = Entry(place_slowly, asking, None)
+        else:
+            threading.current_thread().name = "opening"
+            entry = Entry(open_generations, Opening(new, make_ask(new), "process-2"), None)
+        lane_module.commit([entry])
+        return entry.result
+
+    monkeypatch.setattr(lane_module, "lock_capacities", lock_late)
+    opened, placed = race(2, write)
+    assert [len(one.waiting) for one in (opened.placement, placed)] == [1, 1]  # type: ignore[attr-defined]

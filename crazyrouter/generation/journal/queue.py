@@ -329,7 +329,11 @@ def write_grants(connection: BaseDatabaseWrapper, granted: Sequence[Granted], ow
         }
         UPSERT_TURNS.send(
             connection,
-            [{"account_id": account, "model_id": model, "served_ms": ms} for (account, model), ms in turns.items()],
+            # In one order everywhere, so that two batches over the same turns cannot deadlock.
+            [
+                {"account_id": account, "model_id": model, "served_ms": ms}
+                for (account, model), ms in sorted(turns.items())
+            ],
         )
     return {name_ask(one.ask) for one in granted} - {name_ask(one.ask) for one in won}
 
