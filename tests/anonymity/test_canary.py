@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -15,19 +13,17 @@ from typing import Any
 import httpx
 import pytest
 from asgiref.sync import sync_to_async
-from django.apps import apps
-from django.conf import settings as current
 from django.db import transaction
 
 from models_registry.models import ImageModel, ImageSize, Price
 from providers.adapters import get_adapter_class, kinds
 from providers.models import Channel, Offer, add_credential
+from tests.anonymity.production import LoggedServer, find_secrets, find_stored_secrets
 from tests.anonymity.recordings import Recording, list_recordings
 from tests.anonymity.stage import Stage, make_credential
 from tests.anonymity.words import Leak, find_leaks
 from tests.books import read_violations_async
 from tests.files.stowaways import SIZE
-from tests.server import ROOT, RunningServer
 from tests.shop import Customer, open_customer
 
 pytestmark = pytest.mark.live
@@ -48,28 +44,6 @@ PAGES = (
 )
 #: What the answer to an order may be, whatever its carrier said.
 STATUSES = {200, 400, 429, 502, 503}
-
-
-class LoggedServer(RunningServer):
-    """As in production, and what it says at its most talkative goes into a file."""
-
-    def __init__(self, folder: Path, application: str = "crazyrouter.asgi:application", **environment: Any) -> None:
-        self.log = folder / "server.log"
-        production = {
-            "DEBUG": "false",
-            "SECRET_KEY": "0123456789" * 6,
-            "API_KEY_PEPPER": current.API_KEY_PEPPER,
-            "CREDENTIAL_KEYS": ",".join(current.CREDENTIAL_KEYS),
-            "LOG_LEVEL": "DEBUG",
-            "QUEUE_LIMIT_S": 0.5,
-        }
-        super().__init__(application, **production, **environment)
-        self.command = [*self.command, "--no-server-header"]
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            command = [sys.executable, "-m", *self.command]
-            self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
 
 
 @dataclass
@@ -200,20 +174,9 @@ async def test_no_customer_learns_who_made_a_picture(kind: str, database: None, 
     assert delivered == {recording.name for recording in recordings if recording.delivers}
     assert set(findings.statuses.values()) <= STATUSES
     assert await read_violations_async() == []
-    assert find_secrets(server.log.read_text(), len(recordings)) == []
-    assert await sync_to_async(find_stored_secrets)(len(recordings)) == []
-
-
-def find_secrets(text: str, count: int) -> list[str]:
-    return [make_credential(number) for number in range(count) if make_credential(number) in text]
-
-
-def find_stored_secrets(count: int) -> list[str]:
-    """Tables in which a credential can be read."""
-    tables = [model for model in apps.get_models() if model._meta.managed and not model._meta.proxy]
-    return [
-        model._meta.label for model in tables if find_secrets(str(list(model._default_manager.values_list())), count)
-    ]
+    secrets = [make_credential(number) for number in range(len(recordings))]
+    assert find_secrets(server.log.read_text(), secrets) == []
+    assert await sync_to_async(find_stored_secrets)(secrets) == []
 
 
 def test_every_recording_is_played() -> None:
