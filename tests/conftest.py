@@ -23,7 +23,11 @@ def closed_sockets() -> None:
 
 
 #: Forms of the admin and refusals that write nothing; the admin's every page is still opened on both databases.
-ONE_DATABASE_SHOWS_IT = {"test_billing.py", "test_channels.py", "test_catalogue.py", "test_validation.py"}
+ONE_DATABASE_SHOWS_IT = {"test_billing.py", "test_channels.py", "test_catalogue.py", "test_validation.py"} | {
+    # What leaves the house does not hang on where the rows are.
+    "test_canary.py",
+    "test_words.py",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
