@@ -21,21 +21,22 @@ from crazyrouter.files.models import StoredImage
 from crazyrouter.files.store import StoredPicture
 from crazyrouter.generation import driver as driver_module
 from crazyrouter.generation import lane as lane_module
-from crazyrouter.generation.driver import Driver
+from crazyrouter.generation.driver import Driver, list_again
 from crazyrouter.generation.journal.attempts import accept_attempts
 from crazyrouter.generation.journal.finishing import finish_generations
 from crazyrouter.generation.journal.leases import Lease, claim_expired, give_back_leases, refresh_leases
 from crazyrouter.generation.journal.opening import Opening, open_generations
 from crazyrouter.generation.journal.queue import Asking, place_asks
-from crazyrouter.generation.journal.results import book_results
+from crazyrouter.generation.journal.results import Ended, book_results
 from crazyrouter.generation.lane import Operation
 from crazyrouter.generation.models import Attempt, Generation
-from crazyrouter.generation.order import Ask, Call, Order
+from crazyrouter.generation.order import Ask, Call, CallResult, Failure, Order
 from crazyrouter.generation.outcomes import LeaseLost
 from crazyrouter.generation.recovery import Resumption, load_expired, load_resumptions, resume
 from crazyrouter.generation.runtime import get_runtime
 from crazyrouter.generation.snapshot import View, load
 from crazyrouter.sql import read_clock, tune_for_batches
+from providers.contract import Billed, Code, Scope
 from providers.models import Channel, Credential, add_credential
 from providers.routing import choose, load_routes
 from tests.books import count_rows_async, read_attempts_async, read_violations, read_violations_async
@@ -142,6 +143,26 @@ def test_a_slot_that_was_ordered_again_already_is_not_ordered_once_more(customer
     assert [(call.number, call.slots, result.number) for call, result in found.broken] == [(1, (1,), 1)]
     assert [(call.number, call.slots) for call in found.accepted] == [(2, (0,))]
     assert (found.ended, found.unsent, found.next_number) == ((), (), 3)
+
+
+def test_what_may_be_charged_is_not_ordered_again_beside_what_is_not(customer: Customer) -> None:
+    """Of one call for three, one came, one was refused for nothing, and of one the carrier says nothing."""
+    [order] = build_orders(customer, 1, n=3)
+    open_orders([order])
+    failures = (
+        Failure(Code.BAD_RESPONSE, Billed.NO, Scope.OFFER, "an item without a picture", slots=(1,)),
+        Failure(Code.BAD_RESPONSE, Billed.UNKNOWN, Scope.OFFER, "fewer pictures came back than asked", slots=(2,)),
+    )
+    picture = StoredPicture("0.png", 0, 512, 512, 100, "")
+    result = CallResult(1, Attempt.State.SUCCEEDED, (picture,), failures)
+    with transaction.atomic():
+        assert book_results(connection, [Ended(order.id, "gone", result)]) == [True]
+    [resumption] = load_resumptions([order.id])
+    [(call, seen)] = resumption.broken
+    assert call.slots == (1, 2)
+    assert [again.slots for again in list_again(call, seen)] == []
+    # As the process that made it would have gone on: the slot that cost nothing, and no other.
+    assert [again.slots for again in list_again(replace(call, slots=(0, 1, 2)), result)] == [(1,)]
 
 
 def test_slots_without_an_attempt_were_never_sent(customer: Customer) -> None:

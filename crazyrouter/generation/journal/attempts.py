@@ -12,6 +12,7 @@ from crazyrouter.generation.models import Attempt
 from crazyrouter.generation.order import Call, CallResult, Failure, Order
 from crazyrouter.sql import Statement
 from providers.capacity import end_calls
+from providers.contract import Billed
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,8 @@ END_ATTEMPTS = Statement(
 )
 
 NOTHING = Failure("", "", "")
+#: What a failure may have cost, least first.
+BILLED_BY_COST = ("", Billed.NO, Billed.UNKNOWN, Billed.YES)
 
 
 def end_attempts(connection: BaseDatabaseWrapper, items: Sequence[tuple[str, str, CallResult]]) -> None:
@@ -168,8 +171,14 @@ def end_attempts(connection: BaseDatabaseWrapper, items: Sequence[tuple[str, str
         )
 
 
+def choose_told(failures: Sequence[Failure]) -> Failure:
+    """The failure that the row keeps of several: by it alone whoever takes the generation over decides what may be
+    ordered again, so none that may be charged hides behind one that is not."""
+    return max(failures, key=lambda one: BILLED_BY_COST.index(one.billed), default=NOTHING)
+
+
 def make_end_row(generation_id: str, owner: str, result: CallResult) -> dict[str, Any]:
-    failure = result.failures[0] if result.failures else NOTHING
+    failure = choose_told(result.failures)
     return {
         "generation_id": generation_id,
         "owner": owner,
