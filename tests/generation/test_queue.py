@@ -22,6 +22,7 @@ from crazyrouter.generation.lane import Entry, write_batch
 from crazyrouter.generation.models import Attempt, Generation, Turn, WaitingCall
 from crazyrouter.generation.order import Order
 from crazyrouter.generation.runtime import close_runtime, get_runtime
+from providers.capacity import lock_capacities
 from providers.models import Capacity, Channel, Offer, UpstreamAccount
 from tests.books import count_rows_async, read_violations, read_violations_async
 from tests.generation.test_lost_database import fail_first
@@ -368,7 +369,6 @@ def test_an_order_and_a_further_call_of_its_account_do_not_deadlock(
     open_all([running], "process-1")
     asking = Asking(replace(make_ask(running), number=2), "process-1", 120.0)
     written, locked = threading.Event(), threading.Event()
-    lock_capacities = lane_module.lock_capacities
 
     def lock_late(one: Any, ids: Any) -> None:
         if threading.current_thread().name == "opening":
@@ -394,5 +394,6 @@ def test_an_order_and_a_further_call_of_its_account_do_not_deadlock(
         return entry.result
 
     monkeypatch.setattr(lane_module, "lock_capacities", lock_late)
-    opened, placed = race(2, write)
-    assert [len(one.waiting) for one in (opened.placement, placed)] == [1, 1]  # type: ignore[attr-defined]
+    results: list[Any] = race(2, write)
+    assert [type(one).__name__ for one in results] == ["Opened", "Placement"]
+    assert [len(one.waiting) for one in (results[0].placement, results[1])] == [1, 1]
