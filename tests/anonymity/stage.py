@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import re
 from collections import Counter
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from tests.anonymity.recordings import GALLERY, Recording, encode
 from tests.files.stowaways import ALL as PICTURES
 from tests.providers.exchanges import FAULTS
-from tests.providers.upstream import Received, Upstream, say
+from tests.providers.upstream import Answer, Received, Upstream, say
 
 CREDENTIAL = re.compile(r"canary-(\d+)-")
 IN_GALLERY = re.compile(rf"{GALLERY}/(\d+)/")
@@ -21,22 +20,26 @@ def make_credential(number: int) -> str:
     return f"sk-ws-H.canary-{number}-9d41e0c7f2"
 
 
+def show(picture: bytes) -> Answer:
+    headers = {"Content-Type": "image/png", "x-oss-request-id": "65D1F0A2C8E9", "Server": "AliyunOSS"}
+    return say(picture, headers=headers)
+
+
 class Stage(Upstream):
     """Answers the calls of each order by its recording, one reply after the other; the last one stays.
 
-    Pictures are of every kind that carries a name, in turn.
+    The gallery shows one exhibit an order, in turn: as a rule, pictures of every kind that carries a name.
     """
 
-    def __init__(self, recordings: list[Recording]) -> None:
+    def __init__(self, recordings: list[Recording], gallery: list[Answer] | None = None) -> None:
         super().__init__(self.play)
         self.recordings = recordings
         self.calls: Counter[int] = Counter()
-        self._pictures = itertools.cycle([make() for make in PICTURES.values()])
+        self._gallery = gallery or [show(make()) for make in PICTURES.values()]
 
     async def play(self, request: Received, writer: asyncio.StreamWriter) -> None:
-        if request.target.startswith(f"{GALLERY}/"):
-            headers = {"Content-Type": "image/png", "x-oss-request-id": "65D1F0A2C8E9", "Server": "AliyunOSS"}
-            await say(next(self._pictures), headers=headers)(request, writer)
+        if in_gallery := IN_GALLERY.match(request.target):
+            await self._gallery[int(in_gallery[1]) % len(self._gallery)](request, writer)
             return
         found = CREDENTIAL.search(request.headers.get("authorization", ""))
         if found is None:

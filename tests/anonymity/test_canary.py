@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,13 @@ from models_registry.models import ImageModel, ImageSize, Price
 from providers.adapters import get_adapter_class, kinds
 from providers.models import Channel, Offer, add_credential
 from tests.anonymity.production import LoggedServer, find_secrets, find_stored_secrets
-from tests.anonymity.recordings import Recording, list_recordings
+from tests.anonymity.recordings import GALLERY, Recording, list_recordings
 from tests.anonymity.stage import Stage, make_credential
 from tests.anonymity.words import Leak, find_leaks
 from tests.books import read_violations_async
-from tests.files.stowaways import SIZE
+from tests.files.stowaways import ALL as PICTURES
+from tests.files.stowaways import SIZE, make_still
+from tests.providers.upstream import Answer, say
 from tests.shop import Customer, open_customer
 
 pytestmark = pytest.mark.live
@@ -98,10 +100,15 @@ def list_telltales(recording: Recording, number: int, stage: Stage) -> list[str]
 
 @asynccontextmanager
 async def open_stage(
-    recordings: list[Recording], folder: Path, settings: Any, application: str = "crazyrouter.asgi:application"
+    recordings: list[Recording],
+    folder: Path,
+    settings: Any,
+    *,
+    application: str = "crazyrouter.asgi:application",
+    gallery: list[Answer] | None = None,
 ) -> AsyncIterator[tuple[Stage, httpx.AsyncClient, LoggedServer]]:
     """The carriers, and a client of a server that buys from them."""
-    async with Stage(recordings) as stage:
+    async with Stage(recordings, gallery) as stage:
         customer = await sync_to_async(open_channels)(stage)
         settings.EGRESS_ALLOW = [stage.pair]
         server = LoggedServer(folder, application)
@@ -177,6 +184,42 @@ async def test_no_customer_learns_who_made_a_picture(kind: str, database: None, 
     secrets = [make_credential(number) for number in range(len(recordings))]
     assert find_secrets(server.log.read_text(), secrets) == []
     assert await sync_to_async(find_stored_secrets)(secrets) == []
+
+
+def find_one_that_delivers() -> Recording:
+    """An order that is answered at once by a link to a picture."""
+    return next(one for one in list_recordings("dashscope_sync") if one.delivers)
+
+
+async def test_no_picture_brings_a_name_along(database: None, settings: Any, tmp_path: Path) -> None:
+    """Each file that carries one, out of a link."""
+    recordings = [replace(find_one_that_delivers(), name=name) for name in PICTURES]
+    async with open_stage(recordings, tmp_path, settings) as (stage, client, _):
+        findings = await order_all(stage, client)
+    assert findings.leaks == []
+    assert set(findings.statuses.values()) == {200}
+
+
+XML = b"""<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Request has expired.</Message>
+<RequestId>65D1F0A2C8E9</RequestId><HostId>dashscope-result-bj.oss-cn-beijing.aliyuncs.com</HostId></Error>"""
+CLOSED: dict[str, Answer] = {
+    "a refusal": say(XML, status=403, headers={"Server": "AliyunOSS"}),
+    "a page": say(b"<html><title>fal.media</title>Rendered by WaveSpeedAI</html>"),
+    "an error for a picture": say(b'{"error": "replicate.delivery: expired"}'),
+    "another place": say(status=302, headers={"Location": "https://127.0.0.1/aliyuncs.com"}),
+    "a link without end": say(status=302, headers={"Location": f"{GALLERY}/3/modelscope.cn"}),
+    "half a picture": say(make_still()[:-20] + b"DashScope"),
+    "an empty file": say(b"", headers={"x-oss-request-id": "65D1F0A2C8E9"}),
+}
+
+
+async def test_no_picture_that_fails_says_where_it_was(database: None, settings: Any, tmp_path: Path) -> None:
+    recordings = [replace(find_one_that_delivers(), name=name) for name in CLOSED]
+    async with open_stage(recordings, tmp_path, settings, gallery=list(CLOSED.values())) as (stage, client, _):
+        findings = await order_all(stage, client)
+    assert findings.leaks == []
+    assert set(findings.statuses.values()) == {502}
+    assert len(findings.statuses) == len(CLOSED)
 
 
 def test_every_recording_is_played() -> None:

@@ -20,6 +20,7 @@ from tests.anonymity.words import CARRIERS, Leak, find_leaks
 from tests.files.samples import insert
 from tests.files.stowaways import PNGS, SIZE, make_still
 
+LEAKY = "tests.anonymity.leaky:application"
 TASK = "0f8fad5b-d9cb-469f-a165-70867728950e"
 CLEAN = prepare(make_still(), asked=SIZE, target=SIZE, label=Label("crazyrouter", "gen_1-0")).data
 GENERATION = {"id": "gen_0f8fad5bd9cbfal", "data": [{"url": f"http://gateway/files/qwen_image_{'fal2' * 8}.png"}]}
@@ -76,7 +77,7 @@ def test_a_word_is_found_in_every_place(response: httpx.Response, leak: Leak) ->
     assert leak in find_leaks(response, [TASK, "12345678"])
 
 
-@pytest.mark.parametrize("make", [make for name, make in PNGS.items() if "behind" not in name], ids=str)
+@pytest.mark.parametrize("make", PNGS.values(), ids=PNGS.keys())
 def test_whatever_travels_with_a_picture_is_found(make: Callable[[], bytes]) -> None:
     assert find_leaks(answer(content=make(), kind="image/png")) != []
     assert find_leaks(answer({"b64_json": base64.b64encode(make()).decode()})) != []
@@ -97,7 +98,7 @@ def test_a_second_label_is_found() -> None:
 async def test_a_server_that_leaks_everywhere_is_caught(database: None, settings: Any, tmp_path: Path) -> None:
     """The same orders, sent to a product with a leak in each place."""
     recordings = list_recordings("dashscope_async")[:60]
-    async with open_stage(recordings, tmp_path, settings, "tests.anonymity.leaky:application") as (stage, client, _):
+    async with open_stage(recordings, tmp_path, settings, application=LEAKY) as (stage, client, _):
         findings = await order_all(stage, client)
     places = {leak.where for _, leak in findings.leaks}
     assert places == {"headers", "message", "picture", "label", "url", "revised_prompt"}

@@ -17,7 +17,10 @@ LABEL_HEAD = b"XML:com.adobe.xmp\0\0\0\0\0"
 
 def dissect(data: bytes) -> tuple[bytes, list[str]]:
     """The label's packet, and what is wrong; everything compressed is opened, and every byte accounted for."""
-    chunks = split(data)
+    try:
+        chunks = split(data)
+    except (AssertionError, struct.error):
+        return b"", ["it is not a PNG to its end"]
     kinds = [kind for kind, _ in chunks]
     faults = [f"{kind!r} has no place here" for kind in kinds if kind not in {*LENGTHS, b"iTXt", b"IDAT", b"IEND"}]
     faults += [f"{kind!r} is there twice" for kind in {*LENGTHS, b"iTXt", b"IEND"} if kinds.count(kind) > 1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 
 import pytest
@@ -46,8 +45,4 @@ def test_the_dissection_finds_what_is_there() -> None:
 
 
 def find_faults(data: bytes) -> list[str]:
-    try:
-        _, faults = dissect(data)
-    except (AssertionError, struct.error) as error:
-        return [f"not a PNG to its end: {error!r}"]
-    return [fault for fault in faults if fault != "there is not one label"]
+    return [fault for fault in dissect(data)[1] if fault != "there is not one label"]
