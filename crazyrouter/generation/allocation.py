@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -57,10 +57,13 @@ class Allocator:
     #: The rooms with what is due to other processes taken from them, which is never written: while turns are taken.
     seen: Mapping[int, Room] = field(init=False)
     contended: set[int] = field(init=False)
+    #: Calls of other processes for which room was left.
+    left: list[InLine] = field(init=False)
     queued: Counter[tuple[int, Wants]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.seen = self.rooms
+        self.left = []
         self.queued = Counter()
         for crowd in self.crowds:
             self.queued[crowd.account_id, crowd.wants] += crowd.calls
@@ -204,9 +207,14 @@ def describe_choice(
 # --- those that wait ---
 
 
+#: Calls of one owner that wait for the same: what keeps one of them from its turn keeps them all.
+Bunch = tuple[str, int, Wants]
+
+
 @dataclass(frozen=True, slots=True)
 class InLine:
-    """A waiting call as its row tells it. `served_ms` is when its account last had a turn for its model."""
+    """A waiting call as its row tells it. `served_ms` is when its account last had a turn for its model, `owner` who
+    drives its generation."""
 
     generation_id: str
     number: int
@@ -214,6 +222,11 @@ class InLine:
     model_id: int
     wants: Wants
     served_ms: int
+    owner: str = ""
+
+    @property
+    def bunch(self) -> Bunch:
+        return self.owner, self.model_id, self.wants
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,10 +255,17 @@ class Placed:
     granted: tuple[Call, Ask | None] | None = None
 
 
-def take_turns(line: Sequence[InLine], ours: Mapping[tuple[str, int], Ask], allocator: Allocator) -> list[Granted]:
+def take_turns(
+    line: Sequence[InLine],
+    ours: Mapping[tuple[str, int], Ask],
+    allocator: Allocator,
+    *,
+    asleep: Collection[Bunch] = (),
+) -> list[Granted]:
     """Hand out the room there is, in turns. `line` is in order of arrival, over all processes.
 
-    What is due to another process is left for it: it looks at the same line at the same moment. An account that waits
+    What is due to another process is left for it, unless it is `asleep`: it looks at the same line at the same moment.
+    An account that waits
     for one model in vain is not therefore the first at another.
     """
     allocator.seen = {one: replace(room) for one, room in allocator.rooms.items()}
@@ -253,6 +273,8 @@ def take_turns(line: Sequence[InLine], ours: Mapping[tuple[str, int], Ask], allo
     served: dict[Unit, int] = {}
     for row in line:
         unit = row.account_id, row.model_id
+        if row.bunch in asleep and (row.generation_id, row.number) not in ours:
+            continue
         rows.setdefault(unit, deque()).append(row)
         served[unit] = row.served_ms
     granted: list[Granted] = []
@@ -289,6 +311,7 @@ def find_placeable(rows: Iterable[InLine], ours: Mapping[tuple[str, int], Ask], 
         ask = ours.get((row.generation_id, row.number))
         if ask is None:
             if (taken := take_for_another(row.wants, allocator)) is not None:
+                allocator.left.append(row)
                 return Placed(row, taken)
             continue
         if ask.capacity_ids and ask.capacity_ids in hopeless and not ask.decision.cooling:

@@ -12,10 +12,10 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from crazyrouter.generation.allocation import Granted, describe_retry
+from crazyrouter.generation.allocation import Bunch, Granted, InLine, describe_retry
 from crazyrouter.generation.journal.queue import (
     Asking,
     Leaving,
@@ -42,6 +42,10 @@ SHORTEST_PAUSE_S = 0.02
 #: After a commit whose answer was lost a call may have had its turn without knowing it.
 LOOK_FOR_LOST_S = 5.0
 RETRY_S = 1.0
+#: Room is left for another process no longer than this, many looks of it: it may be gone, or may know of a cool-down
+#: that is none of ours. For how long then nothing is left for what it has waiting there.
+LONGEST_NAP_S = 1.0
+ASLEEP_S = 10.0
 
 
 class NoRoom(Exception):
@@ -74,6 +78,9 @@ class Queue:
         self._working: asyncio.Task[None] | None = None
         self._seen: Seen | None = None
         self._looked_at = time.monotonic()
+        #: Since when room is left for a call of another process, and until when a bunch of them gets none.
+        self._left: dict[Name, float] = {}
+        self._asleep: dict[Bunch, float] = {}
 
     def __len__(self) -> int:
         return len(self._waiters)
@@ -127,16 +134,27 @@ class Queue:
             await self._look_for_lost()
         if not self._waiters:
             return 0.0
-        tick = Tick(tuple((waiter.ask, waiter.owner) for waiter in self._waiters.values()))
+        tick = Tick(tuple((waiter.ask, waiter.owner) for waiter in self._waiters.values()), frozenset(self._asleep))
         turns = await self._lane.write(grant_turns, tick)
         for granted in turns.granted:
             self._resolve(name_ask(granted.ask), granted)
         for name in turns.lost:
             self._fail(name, LeaseLost(name[0]))
+        self._note_left(turns.left)
         # Room that nobody here may have now: it is due to another process, or somebody else tries the circuit.
         if turns.next_ms is None or (turns.next_ms == 0 and not turns.granted):
             return LONGEST_PAUSE_S
         return min(max(turns.next_ms / 1000, SHORTEST_PAUSE_S), LONGEST_PAUSE_S)
+
+    def _note_left(self, left: Sequence[InLine]) -> None:
+        now = time.monotonic()
+        self._asleep = {bunch: until for bunch, until in self._asleep.items() if until > now}
+        known, self._left = self._left, {}
+        for row in left:
+            name = row.generation_id, row.number
+            self._left[name] = since = known.get(name, now)
+            if now - since > LONGEST_NAP_S:
+                self._asleep[row.bunch] = now + ASLEEP_S
 
     async def _renew(self) -> None:
         asks, self._seen = await self._router.renew({n: w.ask for n, w in self._waiters.items()}, self._seen)

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection, transaction
+from django.db.models.functions import Now
 
 from crazyrouter.generation import lane as lane_module
 from crazyrouter.generation import waiting as waiting_module
@@ -228,6 +229,22 @@ def open_all(orders: Sequence[Order], owner: str) -> list[Opened | None]:
     """As one batch of the writer."""
     with transaction.atomic():
         return open_generations(connection, [Opening(one, make_ask(one), owner) for one in orders])
+
+
+async def test_nobody_waits_for_those_of_a_process_that_does_not_come_for_their_turns(
+    gateway: httpx.AsyncClient,
+) -> None:
+    """It died a moment ago: its lease holds for long, and there is room for those that it had wait."""
+    capacity = await limit_async(max_running=1)
+    other = await sync_to_async(open_customer)("bob")
+    orders = await sync_to_async(build_orders)(other, 30)
+    await sync_to_async(open_all)(orders, "gone")
+    await sync_to_async(shift_leases)(600)
+    await Attempt.objects.aupdate(state="failed", ended_at=Now())
+    await Capacity.objects.filter(pk=capacity.pk).aupdate(running=0)
+    async with asyncio.timeout(20):
+        assert [response.status_code for response in await order(gateway, 2)] == [200, 200]
+    assert await sync_to_async(read_capacity)() == (0, 29)
 
 
 @pytest.mark.parametrize("step", ["open_generations", "grant_turns"])

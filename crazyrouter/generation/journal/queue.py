@@ -11,6 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from crazyrouter.generation.allocation import (
     Allocator,
+    Bunch,
     Crowd,
     Granted,
     InLine,
@@ -41,7 +42,8 @@ READ_CROWDS = Statement(
 
 READ_LINE = Statement(
     """
-    SELECT w.generation_id, w.number, w.account_id, w.model_id, w.wants, COALESCE(t.served_ms, 0)
+    SELECT w.generation_id, w.number, w.account_id, w.model_id, w.wants, COALESCE(t.served_ms, 0),
+        g.lease_owner
     FROM generation_waitingcall w JOIN generation_generation g ON g.id = w.generation_id
     LEFT JOIN generation_turn t ON t.account_id = w.account_id AND t.model_id = w.model_id
     WHERE g.state || '' = 'running' AND g.lease_expires_at > {now}
@@ -250,9 +252,10 @@ def rebuild_placement(ask: Ask, found: Mapping[Name, Sequence[Any]]) -> Placemen
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """All calls of one process that wait, each with the owner of its generation."""
+    """All calls of one process that wait, each with the owner of its generation. Nothing is left for `asleep`."""
 
     asks: tuple[tuple[Ask, str], ...]
+    asleep: frozenset[Bunch] = frozenset()
 
     @property
     def capacity_ids(self) -> frozenset[int]:
@@ -263,12 +266,13 @@ class Tick:
 class Turns:
     """Whose turn it was, and in how many milliseconds there may be room again; None where nothing says when.
 
-    `lost` are those whose generation another process drives now.
+    `lost` are those whose generation another process drives now, `left` those of others for which room was left.
     """
 
     granted: tuple[Granted, ...]
     lost: tuple[Name, ...]
     next_ms: int | None
+    left: tuple[InLine, ...] = ()
 
 
 def grant_turns(connection: BaseDatabaseWrapper, items: Sequence[Tick]) -> list[Turns]:
@@ -285,16 +289,16 @@ def grant_turn(connection: BaseDatabaseWrapper, tick: Tick) -> Turns:
     if limited and not any(room.has_room(allocator.now_ms) for room in allocator.rooms.values()):
         return Turns((), (), find_next_ms(allocator, tick))
     line = [
-        InLine(generation_id, number, account, model, read_wants(wants), served)
-        for generation_id, number, account, model, wants, served in READ_LINE.fetch(connection)
+        InLine(generation_id, number, account, model, read_wants(wants), served, owner)
+        for generation_id, number, account, model, wants, served, owner in READ_LINE.fetch(connection)
     ]
     correct_wants(connection, line, asks)
-    granted = take_turns(line, {name: ask for name, (ask, _) in asks.items()}, allocator)
+    granted = take_turns(line, {name: ask for name, (ask, _) in asks.items()}, allocator, asleep=tick.asleep)
     lost = write_grants(connection, granted, {name: owner for name, (_, owner) in asks.items()})
     give_back(connection, allocator, [(one.ask.order.id, one.call) for one in granted if name_ask(one.ask) in lost])
     store_rooms(connection, allocator.rooms.values())
     kept = tuple(with_wait(one) for one in granted if name_ask(one.ask) not in lost)
-    return Turns(kept, tuple(lost), find_next_ms(allocator, tick))
+    return Turns(kept, tuple(lost), find_next_ms(allocator, tick), tuple(allocator.left))
 
 
 def correct_wants(
