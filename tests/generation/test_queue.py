@@ -237,14 +237,14 @@ async def test_nobody_waits_for_those_of_a_process_that_does_not_come_for_their_
     """It died a moment ago: its lease holds for long, and there is room for those that it had wait."""
     capacity = await limit_async(max_running=1)
     other = await sync_to_async(open_customer)("bob")
-    orders = await sync_to_async(build_orders)(other, 30)
+    orders = await sync_to_async(build_orders)(other, 6)
     await sync_to_async(open_all)(orders, "gone")
     await sync_to_async(shift_leases)(600)
     await Attempt.objects.aupdate(state="failed", ended_at=Now())
     await Capacity.objects.filter(pk=capacity.pk).aupdate(running=0)
     async with asyncio.timeout(20):
         assert [response.status_code for response in await order(gateway, 2)] == [200, 200]
-    assert await sync_to_async(read_capacity)() == (0, 29)
+    assert await sync_to_async(read_capacity)() == (0, 5)
 
 
 @pytest.mark.parametrize("step", ["open_generations", "grant_turns"])
