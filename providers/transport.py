@@ -163,7 +163,7 @@ class Transport:
             if reply.status == 200:
                 return reply.body
             url = _read_redirect(url, reply)
-            stranger = stranger or not is_inside(reach, call)
+            stranger = not is_inside(reach, call)
         raise FetchFailed("the download redirects too often", permanent=True)
 
     async def _exchange(self, call: Call, reach: Reach, request: httpx.Request, max_bytes: int) -> Reply:
