@@ -231,14 +231,14 @@ class InLine:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """A waiting call of this process whose turn it is, and what is left of its slots.
+    """A waiting call of this process whose turn it is, and what is left of its slots, a place for each further call.
 
     `model_ids` are those for which it was its account's turn: the call's own, and others that wait for the same room.
     """
 
     ask: Ask
     call: Call
-    rest: Ask | None
+    rest: tuple[Ask, ...]
     model_ids: frozenset[int]
 
 
@@ -296,7 +296,8 @@ def take_turns(
         if placed.granted is not None:
             call, rest = placed.granted
             models = frozenset(model_id for _, model_id in (unit, *sharing))
-            granted.append(Granted(ours[placed.row.generation_id, placed.row.number], call, rest, models))
+            ask = ours[placed.row.generation_id, placed.row.number]
+            granted.append(Granted(ask, call, split(rest) if rest else (), models))
     return granted
 
 

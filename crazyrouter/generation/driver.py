@@ -121,16 +121,13 @@ class Driver:
     async def _wait(self, ask: Ask) -> None:
         """Wait for a turn, then serve the call; what is left of the ask goes on waiting beside it."""
         try:
-            granted = await self.desk.queue.wait(ask, self.owner, until=self._find_patience)
+            placement = await self.desk.queue.wait(ask, self.owner, until=self._find_patience)
         except NoRoom as vain:
             self.open_calls -= 1
             self.ended.append(make_vain(ask, vain))
             return
-        steps = [self._serve(granted.call)]
-        if granted.rest is not None:
-            self.open_calls += 1
-            steps.append(self._wait(granted.rest))
-        await gather(steps)
+        self.open_calls -= 1
+        await gather(self._begin(placement))
 
     def _find_patience(self) -> float:
         started = self.at_work or any(result.pictures for result in self.ended)

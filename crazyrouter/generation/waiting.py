@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from crazyrouter.generation.allocation import Bunch, Granted, InLine, describe_retry
+from crazyrouter.generation.allocation import Bunch, InLine, Placement, describe_retry
 from crazyrouter.generation.journal.queue import (
     Asking,
     Leaving,
@@ -63,7 +63,7 @@ class Waiter:
     ask: Ask
     owner: str
     until: Callable[[], float]
-    future: asyncio.Future[Granted]
+    future: asyncio.Future[Placement]
 
 
 class Queue:
@@ -85,12 +85,13 @@ class Queue:
     def __len__(self) -> int:
         return len(self._waiters)
 
-    async def wait(self, ask: Ask, owner: str, *, until: Callable[[], float]) -> Granted:
-        """The first call of the ask that gets room; its attempt is durable. The ask has its place in the queue.
+    async def wait(self, ask: Ask, owner: str, *, until: Callable[[], float]) -> Placement:
+        """The first call of the ask that gets room, its attempt durable, and what then waits. The ask has its place in
+        the queue.
 
         Raises NoRoom, LeaseLost.
         """
-        future: asyncio.Future[Granted] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Placement] = asyncio.get_running_loop().create_future()
         self._waiters[name_ask(ask)] = Waiter(ask, owner, until, future)
         self.wake()
         if self._working is None or self._working.done():
@@ -137,7 +138,7 @@ class Queue:
         tick = Tick(tuple((waiter.ask, waiter.owner) for waiter in self._waiters.values()), frozenset(self._asleep))
         turns = await self._lane.write(grant_turns, tick)
         for granted in turns.granted:
-            self._resolve(name_ask(granted.ask), granted)
+            self._resolve(name_ask(granted.ask), Placement((granted.call,), granted.rest))
         for name in turns.lost:
             self._fail(name, LeaseLost(name[0]))
         self._note_left(turns.left)
@@ -175,24 +176,25 @@ class Queue:
 
     async def _look_for_lost(self) -> None:
         self._looked_at = time.monotonic()
-        there = await self._reader.read(find_waiting, [name for name, _ in self._waiters])
-        for name, waiter in list(self._waiters.items()):
-            if name in there:
+        # Not those that come while the rows are read.
+        waiters = dict(self._waiters)
+        there = await self._reader.read(find_waiting, [name for name, _ in waiters])
+        for name, waiter in waiters.items():
+            if name in there or self._waiters.get(name) is not waiter:
                 continue
             limit_s = max(0.0, waiter.until() - time.monotonic())
             placement = await self._lane.write(place_asks, Asking(waiter.ask, waiter.owner, limit_s))
             if placement is None:
                 self._fail(name, LeaseLost(name[0]))
-            elif placement.calls:
-                rest = placement.waiting[0] if placement.waiting else None
-                self._resolve(name, Granted(waiter.ask, placement.calls[0], rest, frozenset()))
             elif placement.retry_after_s is not None:
                 self._fail(name, NoRoom(placement.retry_after_s))
+            else:
+                self._resolve(name, placement)
 
-    def _resolve(self, name: Name, granted: Granted) -> None:
+    def _resolve(self, name: Name, placement: Placement) -> None:
         waiter = self._waiters.pop(name, None)
         if waiter is not None and not waiter.future.done():
-            waiter.future.set_result(granted)
+            waiter.future.set_result(placement)
 
     def _fail(self, name: Name, error: Exception) -> None:
         waiter = self._waiters.pop(name, None)

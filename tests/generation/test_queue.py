@@ -285,6 +285,61 @@ def lose_answers(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     monkeypatch.setattr(lane_module, "commit", commit_and_lose)
 
 
+def test_a_place_that_is_written_again_is_the_same(customer: Customer) -> None:
+    """It does not stand behind itself; and each call has the place that it got."""
+    limit(max_running=2)
+    Offer.objects.update(max_n=2)
+    [order] = build_orders(customer, 1, n=6)
+    open_all(build_orders(customer, 1), "process")
+    open_all([order], "process")
+    WaitingCall.objects.all().delete()
+    Capacity.objects.update(running=1)
+    # The first of them starts now, and the others wait.
+    further, alone = make_ask(order, number=10), make_ask(order, (0,), number=20)
+    for _ in range(2):
+        placed = place_again([Asking(further, "process", 25.0)])
+        assert [(call.number, call.slots) for call in placed.calls] == [(10, (0, 1))]
+        assert [(one.number, one.slots) for one in placed.waiting] == [(11, (2, 3)), (13, (4, 5))]
+    assert sorted(WaitingCall.objects.values_list("number", flat=True)) == [11, 13]
+    WaitingCall.objects.all().delete()
+    for _ in range(2):
+        placed = place_again([Asking(alone, "process", 12.0)])
+        assert (placed.retry_after_s, [one.number for one in placed.waiting]) == (None, [20])
+
+
+def place_again(items: Sequence[Asking]) -> Any:
+    with transaction.atomic():
+        return place_asks(connection, items)[0]
+
+
+async def test_who_comes_while_the_rows_are_looked_at_is_not_missed(
+    gateway: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would stand behind its own place, and be refused for that."""
+    find_waiting = waiting_module.find_waiting
+
+    looking = threading.Event()
+
+    def find_slowly(generation_ids: list[str]) -> set[Any]:
+        found = find_waiting(generation_ids)
+        looking.set()
+        time.sleep(0.5)
+        looking.clear()
+        return found
+
+    monkeypatch.setattr(waiting_module, "LOOK_FOR_LOST_S", 0.1)
+    monkeypatch.setattr(waiting_module, "find_waiting", find_slowly)
+    capacity = await limit_async(max_running=1)
+    await Capacity.objects.filter(pk=capacity.pk).aupdate(call_ms=50_000)
+    running = [asyncio.create_task(gateway.post(URL, json=SMALL | {"prompt": hold(3)}))]
+    await asyncio.sleep(0.3)
+    running += [asyncio.create_task(gateway.post(URL, json=SMALL))]
+    assert await asyncio.to_thread(looking.wait, 10)
+    running += [asyncio.create_task(gateway.post(URL, json=SMALL))]
+    assert [(await task).status_code for task in running] == [200] * 3
+    assert await sync_to_async(read_capacity)() == (0, 0)
+
+
 async def test_a_database_that_is_away_for_a_moment_loses_no_turn(
     gateway: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from crazyrouter.generation.allocation import (
     InLine,
     Placement,
     describe_retry,
+    split,
     take_turns,
 )
 from crazyrouter.generation.journal.attempts import INSERT_ATTEMPTS, make_attempt_row
@@ -97,10 +98,12 @@ UPSERT_TURNS = Statement(
     served_ms="bigint",
 )
 
-READ_SENT = Statement(
+READ_PLACED = Statement(
     """
-    SELECT a.generation_id, a.number, a.slots, a.offer_id, a.state
-    FROM {rows} JOIN generation_attempt a ON a.generation_id = r.generation_id AND a.number = r.number
+    SELECT r.generation_id, r.number, a.id IS NOT NULL, a.offer_id
+    FROM {rows} LEFT JOIN generation_attempt a ON a.generation_id = r.generation_id AND a.number = r.number
+    LEFT JOIN generation_waitingcall w ON w.generation_id = r.generation_id AND w.number = r.number
+    WHERE a.id IS NOT NULL OR w.id IS NOT NULL
     """,
     generation_id="text",
     number="integer",
@@ -204,7 +207,7 @@ def place_asks(connection: BaseDatabaseWrapper, items: Sequence[Asking]) -> list
         for (generation_id,) in HOLD_LEASES.run(connection, [{"id": one, "owner": owner} for one, owner in wanted])
     }
     ours = [item for item in items if item.ask.order.id in held]
-    known = read_sent(connection, [item.ask for item in ours])
+    known = read_placed(connection, [item.ask for item in ours])
     allocator = open_allocator(connection, [item.ask for item in ours])
     placements = [known.get(name_ask(item.ask)) or allocator.place(item.ask, limit_s=item.limit_s) for item in ours]
     rows = [
@@ -224,27 +227,27 @@ def name_ask(ask: Ask) -> Name:
     return ask.order.id, ask.number
 
 
-def read_sent(connection: BaseDatabaseWrapper, asks: Sequence[Ask]) -> dict[Name, Placement]:
-    """What an earlier run of the same transaction has granted, though nobody was told.
+def read_placed(connection: BaseDatabaseWrapper, asks: Sequence[Ask]) -> dict[Name, Placement]:
+    """What an earlier run of the same transaction has granted or given a place, though nobody was told.
 
-    An ask's numbers belong to it alone, so an attempt under one of them is its own.
+    An ask's numbers belong to it alone, so an attempt or a place under one of them is its own.
     """
     rows = [{"generation_id": ask.order.id, "number": ask.number + i} for ask in asks for i in range(len(ask.slots))]
-    found = {(row[0], row[1]): row for row in READ_SENT.run(connection, rows)} if rows else {}
+    found = {(row[0], row[1]): row for row in READ_PLACED.run(connection, rows)} if rows else {}
     return {name_ask(ask): rebuild_placement(ask, found) for ask in asks if name_ask(ask) in found}
 
 
 def rebuild_placement(ask: Ask, found: Mapping[Name, Sequence[Any]]) -> Placement:
-    """Calls as they were written; slots under none of the ask's numbers wait."""
+    """Calls as they were written; slots under none of their numbers wait, in the places that they got then."""
     calls: list[Call] = []
     slots, number = ask.slots, ask.number
-    while slots and (row := found.get((ask.order.id, number))):
+    while slots and (row := found.get((ask.order.id, number))) and row[2]:
         route = next((one for one in ask.decision.candidates if one.offer_id == row[3]), None)
         size = route.max_n if route else 1
         if route is not None:
             calls.append(Call(number, slots[:size], route, ask.tried, ask.paid_tries))
         slots, number = slots[size:], number + 1
-    return Placement(tuple(calls), (replace(ask, number=number, slots=slots),) if slots else ())
+    return Placement(tuple(calls), split(replace(ask, number=number, slots=slots)) if slots else ())
 
 
 # --- turns ---
@@ -325,7 +328,7 @@ def write_grants(connection: BaseDatabaseWrapper, granted: Sequence[Granted], ow
         DELETE_WAITING.run(
             connection, [{"generation_id": a.order.id, "number": a.number} for a in (g.ask for g in won)]
         )
-        write_waiting(connection, [one.rest for one in won if one.rest is not None])
+        write_waiting(connection, [rest for one in won for rest in one.rest])
         turns = {
             (one.ask.order.account_id, model_id): one.call.granted_ms + i
             for i, one in enumerate(won)
