@@ -108,7 +108,7 @@ END_CALLS = Statement(
     f"""
     UPDATE providers_capacity
     SET running = CASE WHEN running < r.calls THEN 0 ELSE running - r.calls END,
-        call_ms = CASE WHEN call_ms = 0 THEN r.mean_ms
+        call_ms = CASE WHEN r.mean_ms IS NULL THEN call_ms WHEN call_ms = 0 THEN r.mean_ms
             ELSE (call_ms * ({MEAN_OVER} - 1) + r.mean_ms) / {MEAN_OVER} END
     FROM {{rows}} WHERE providers_capacity.id = r.id
     """,  # noqa: S608 - a constant of this module
@@ -145,19 +145,26 @@ def store_rooms(connection: BaseDatabaseWrapper, rooms: Iterable[Room]) -> None:
         STORE_ROOMS.send(connection, rows)
 
 
-def end_calls(connection: BaseDatabaseWrapper, ended: Sequence[tuple[int, int]]) -> None:
-    """Calls that took room have ended: (capacity id, how long the call took in milliseconds) for each of them."""
-    by_row: dict[int, list[int]] = {}
+def end_calls(connection: BaseDatabaseWrapper, ended: Sequence[tuple[int, int | None]]) -> None:
+    """Calls that took room have ended: (capacity id, how long the call took in milliseconds) for each of them.
+
+    None where that says nothing of how long calls take: new ones are refused by the mean of those that do.
+    """
+    by_row: dict[int, list[int | None]] = {}
     for capacity_id, took_ms in ended:
         by_row.setdefault(capacity_id, []).append(took_ms)
     if by_row:
         END_CALLS.send(
             connection,
             [
-                {"id": one, "calls": len(all_ms), "mean_ms": sum(all_ms) // len(all_ms)}
+                {"id": one, "calls": len(all_ms), "mean_ms": find_mean([ms for ms in all_ms if ms is not None])}
                 for one, all_ms in by_row.items()
             ],
         )
+
+
+def find_mean(values: Sequence[int]) -> int | None:
+    return sum(values) // len(values) if values else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,13 @@ from crazyrouter.generation import lane as lane_module
 from crazyrouter.generation import waiting as waiting_module
 from crazyrouter.generation.journal.opening import Opened, Opening, open_generations
 from crazyrouter.generation.journal.queue import Asking, grant_turns, place_asks
+from crazyrouter.generation.journal.results import Ended, book_results
 from crazyrouter.generation.lane import Entry, write_batch
 from crazyrouter.generation.models import Attempt, Generation, Turn, WaitingCall
-from crazyrouter.generation.order import Order
+from crazyrouter.generation.order import CallResult, Failure, Order
 from crazyrouter.generation.runtime import close_runtime, get_runtime
 from providers.capacity import lock_capacities
+from providers.contract import Billed, Code, Scope
 from providers.models import Capacity, Channel, Offer, UpstreamAccount
 from tests.books import count_rows_async, read_violations, read_violations_async
 from tests.generation.test_lost_database import fail_first
@@ -348,6 +350,19 @@ async def test_a_database_that_is_away_for_a_moment_loses_no_turn(
     monkeypatch.setattr(waiting_module, "grant_turns", fail_first(grant_turns, 3))
     await limit_async(max_running=1)
     assert [response.status_code for response in await order(gateway, 3)] == [200] * 3
+
+
+@pytest.mark.parametrize(("state", "took_ms"), [("rejected", 3), ("unknown", 3 * 3600 * 1000)])
+def test_only_calls_that_brought_pictures_say_how_long_one_takes(customer: Customer, state: str, took_ms: int) -> None:
+    """By that mean newcomers are refused: one lost task must not close a capacity for hours."""
+    capacity = limit(max_running=1, call_ms=8_000)
+    [order] = build_orders(customer, 1)
+    open_all([order], "process")
+    failure = Failure(Code.TIMEOUT, Billed.UNKNOWN, Scope.OFFER)
+    result = CallResult(1, state, failures=(failure,), capacity_id=capacity.pk, took_ms=took_ms)
+    with transaction.atomic():
+        assert book_results(connection, [Ended(order.id, "process", result)]) == [True]
+    assert Capacity.objects.values_list("running", "call_ms").get() == (0, 8_000)
 
 
 # --- several processes ---

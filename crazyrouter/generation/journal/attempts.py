@@ -164,7 +164,8 @@ def end_attempts(connection: BaseDatabaseWrapper, items: Sequence[tuple[str, str
         end_calls(
             connection,
             [
-                (result.capacity_id, result.took_ms)
+                # A refusal is over at once, and what nobody answers is given up after hours: neither is a call's time.
+                (result.capacity_id, result.took_ms if result.pictures else None)
                 for generation_id, _, result in limited
                 if result.capacity_id is not None and (generation_id, result.number) in ended
             ],

@@ -21,7 +21,7 @@ from crazyrouter.generation.journal.queue import open_allocator
 from crazyrouter.generation.models import Attempt
 from crazyrouter.generation.order import Ask, Call, Failure
 from crazyrouter.sql import Statement, read_epoch_ms
-from providers.capacity import end_calls, load_rooms, store_rooms
+from providers.capacity import end_calls, store_rooms
 from providers.contract import Billed, Code, Scope
 
 #: Where the numbers of copies begin: no generation asks for itself so often.
@@ -314,17 +314,7 @@ def end_shadows(connection: BaseDatabaseWrapper, items: Sequence[EndedCopy]) -> 
     """
     written = set(END_COPIES.run(connection, [make_end_row(item) for item in items])) if items else set()
     ended = [item for item in items if (item.generation_id, item.number) in written]
-    rooms = load_rooms(connection, [one for item in ended for one in item.capacity_ids])
-    # What tells nothing leaves the mean of the room's calls as it is: customers' waits are estimated from it.
-    end_calls(
-        connection,
-        [
-            (room.id, room.call_ms if item.took_ms is None else item.took_ms)
-            for item in ended
-            for one in item.capacity_ids
-            if (room := rooms.get(one))
-        ],
-    )
+    end_calls(connection, [(one, item.took_ms) for item in ended for one in item.capacity_ids])
     return [(item.generation_id, item.number) in written for item in items]
 
 
