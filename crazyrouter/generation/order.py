@@ -103,8 +103,9 @@ class Ask:
 
     @property
     def capacity_ids(self) -> tuple[int, ...]:
-        """Of the candidates, the first choice first."""
-        return tuple(route.capacity_id for route in self.decision.candidates if route.capacity_id is not None)
+        """Of the candidates, the first choice first, each once: channels of one account may share one."""
+        ids = (route.capacity_id for route in self.decision.candidates)
+        return tuple(dict.fromkeys(one for one in ids if one is not None))
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,6 +194,15 @@ def test_the_backlog_of_others_counts_one_turn_each() -> None:
     assert allocator.estimate_wait_s(ask) == pytest.approx(3 * (30_000 + MARGIN_MS) / 1000)
 
 
+def test_two_channels_of_one_account_are_one_room() -> None:
+    """Which they share: two keys do not halve the wait."""
+    one, two = make_route(1, capacity=1), make_route(2, capacity=1)
+    assert make_ask(one, two, make_route(3, capacity=2)).capacity_ids == (1, 2)
+    crowds, room = [Crowd(1, (1,), 3)], Room(1, 30_000, 1, None, starts=[NOW])
+    waits = [Allocator(NOW, {1: room}, crowds).estimate_wait_s(make_ask(*routes)) for routes in ((one,), (one, two))]
+    assert waits == [pytest.approx(4 * (30_000 + MARGIN_MS) / 1000)] * 2
+
+
 def test_the_queue_is_bounded() -> None:
     ask = make_ask(make_route(1, capacity=1))
     allocator = Allocator(NOW, {1: Room(1, 1, 1, None, starts=[NOW])}, [Crowd(1, (1,), MOST_WAITING)])

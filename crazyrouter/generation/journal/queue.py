@@ -288,7 +288,7 @@ def grant_turn(connection: BaseDatabaseWrapper, tick: Tick) -> Turns:
     allocator = open_allocator(connection, [ask for ask, _ in tick.asks])
     if not allocator.now_ms:
         allocator.now_ms = read_epoch_ms(connection)
-    limited = all(len(ask.capacity_ids) == len(ask.decision.candidates) for ask, _ in tick.asks)
+    limited = all(route.capacity_id is not None for ask, _ in tick.asks for route in ask.decision.candidates)
     if limited and not any(room.has_room(allocator.now_ms) for room in allocator.rooms.values()):
         return Turns((), (), find_next_ms(allocator, tick))
     line = [
