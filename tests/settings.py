@@ -5,7 +5,9 @@ import tempfile
 from pathlib import Path
 
 # A file of its own for every pytest process: threads and server processes open it by path.
-SCRATCH = Path(os.environ.setdefault("CRAZYROUTER_TEST_SCRATCH", tempfile.mkdtemp(prefix="crazyrouter-test-")))
+if "CRAZYROUTER_TEST_SCRATCH" not in os.environ:
+    os.environ["CRAZYROUTER_TEST_SCRATCH"] = tempfile.mkdtemp(prefix="crazyrouter-test-")
+SCRATCH = Path(os.environ["CRAZYROUTER_TEST_SCRATCH"])
 os.environ["ENV_FILE"] = str(SCRATCH / "test.env")
 (SCRATCH / "test.env").touch()
 os.environ.setdefault("DEBUG", "true")
