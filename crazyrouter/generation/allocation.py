@@ -8,6 +8,7 @@ waits for at most one call of each other account that waits, however long their 
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -60,6 +61,8 @@ class Allocator:
     #: Calls of other processes for which room was left.
     left: list[InLine] = field(init=False)
     queued: Counter[tuple[int, Wants]] = field(init=False)
+    #: When it was `now_ms`, in `time.monotonic()` seconds.
+    read_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.seen = self.rooms
@@ -97,7 +100,16 @@ class Allocator:
                 break
             routing = describe_choice(ask.decision, route, reason=ask.reason, busy=busy)
             calls.append(
-                Call(number, slots[: route.max_n], route, ask.tried, ask.paid_tries, None, 0.0, self.now_ms, routing)
+                Call(
+                    number,
+                    slots[: route.max_n],
+                    route,
+                    ask.tried,
+                    ask.paid_tries,
+                    granted_ms=self.now_ms,
+                    routing=routing,
+                    granted_at=self.read_at,
+                )
             )
             slots, number = slots[route.max_n :], number + 1
         return calls, replace(ask, number=number, slots=slots) if slots else None

@@ -46,8 +46,8 @@ WRITE_PAUSE_S = 1.0
 LEASE_MARGIN_S = 2.0
 #: However often upstreams throttle it, a generation is not asked for more often than this.
 MOST_CALLS = 100
-#: Later than this a submit is no longer counted from its grant; what comes later still was another kind of trouble.
-LATE_MS, LATEST_MS = MARGIN_MS // 2, 5_000
+#: Later than this a submit is no longer counted from its grant.
+LATE_MS = MARGIN_MS // 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +191,7 @@ class Driver:
 
     def _tell_late_start(self, call: Call) -> None:
         """The upstream counts from when the call arrives; nobody else may start before that count allows it."""
-        late_ms = int(time.time() * 1000) - call.granted_ms
-        if call.route.capacity_id is not None and call.granted_ms and LATE_MS < late_ms < LATEST_MS:
+        if call.route.capacity_id is not None and (late_ms := call.late_ms) > LATE_MS:
             self.desk.lane.note(restamp_starts, LateStart(call.route.capacity_id, call.granted_ms, late_ms))
 
     async def _accept(self, call: Call, task: Pending) -> None:

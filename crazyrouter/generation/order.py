@@ -115,7 +115,8 @@ class Call:
     `tried` are the offers that earlier calls for these slots went to, and `paid_tries` counts those of them that an
     upstream may have charged for. One that another process has submitted has its task in `accepted`, and is only
     polled, for `patience_s` more seconds. `granted_ms` is when room was taken, by the database's clock in epoch
-    milliseconds. `routing` is what the attempt keeps of the choice.
+    milliseconds, `granted_at` the same moment in `time.monotonic()` seconds. `routing` is what the attempt keeps of
+    the choice.
     """
 
     number: int
@@ -127,6 +128,12 @@ class Call:
     patience_s: float = 0.0
     granted_ms: int = 0
     routing: Mapping[str, Any] = field(default_factory=dict)
+    granted_at: float = 0.0
+
+    @property
+    def late_ms(self) -> int:
+        """How long ago it was granted, by a clock that nobody sets."""
+        return int((time.monotonic() - self.granted_at) * 1000) if self.granted_ms else 0
 
 
 @dataclass(frozen=True, slots=True)

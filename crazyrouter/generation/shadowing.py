@@ -26,7 +26,7 @@ from crazyrouter.files.errors import PictureRefused
 from crazyrouter.files.pictures import check_size
 from crazyrouter.files.store import measure_picture
 from crazyrouter.generation.copies import NEVER_SENT, STOPPED, Original, Seen, Size, make_end, make_report
-from crazyrouter.generation.driver import LATE_MS, LATEST_MS, WRITE_PATIENCE_S, WRITE_PAUSE_S, Desk
+from crazyrouter.generation.driver import LATE_MS, WRITE_PATIENCE_S, WRITE_PAUSE_S, Desk
 from crazyrouter.generation.journal.shadows import (
     FIRST_NUMBER,
     AcceptedCopy,
@@ -201,8 +201,7 @@ class Shadows:
 
     def _tell_late_start(self, call: Call) -> None:
         """As for a customer's call: the upstream counts from when it arrives."""
-        late_ms = int(time.time() * 1000) - call.granted_ms
-        if call.route.capacity_id is not None and call.granted_ms and LATE_MS < late_ms < LATEST_MS:
+        if call.route.capacity_id is not None and (late_ms := call.late_ms) > LATE_MS:
             self._desk.lane.note(restamp_starts, LateStart(call.route.capacity_id, call.granted_ms, late_ms))
 
     # --- its pictures ---

@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
+import time_machine
 from asgiref.sync import sync_to_async
 from django.db import connection, transaction
 from django.db.models.functions import Now
@@ -484,3 +486,37 @@ def test_an_order_and_a_further_call_of_its_account_do_not_deadlock(
     results: list[Any] = race(2, write)
     assert [type(one).__name__ for one in results] == ["Opened", "Placement"]
     assert [len(one.waiting) for one in (results[0].placement, results[1])] == [1, 1]
+
+
+async def test_a_clock_that_differs_from_the_databases_moves_no_window(gateway: httpx.AsyncClient) -> None:
+    """Four seconds ahead it would hold up every submit by four seconds."""
+    capacity = await limit_async(submit_interval_ms=60_000)
+    before = time.time() * 1000
+    with time_machine.travel(datetime.now(UTC) + timedelta(seconds=4), tick=True):
+        await order(gateway)
+        await asyncio.sleep(0.3)
+    took = time.time() * 1000 - before
+    await capacity.arefresh_from_db()
+    [start] = capacity.starts
+    assert 0 <= start - before <= took
+
+
+async def test_a_submit_that_left_much_later_moves_the_window_as_far(
+    gateway: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process stood still between grant and submit."""
+    capacity = await limit_async(submit_interval_ms=60_000)
+    router = get_runtime().engine._router
+    in_service = router.is_in_service
+
+    async def dawdle(*args: Any) -> bool:
+        await asyncio.sleep(6)
+        return await in_service(*args)
+
+    monkeypatch.setattr(router, "is_in_service", dawdle)
+    before = time.time() * 1000
+    await order(gateway)
+    await asyncio.sleep(0.3)
+    await capacity.arefresh_from_db()
+    [start] = capacity.starts
+    assert start - before >= 5_900
