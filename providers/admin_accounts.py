@@ -11,12 +11,14 @@ from unfold.admin import TabularInline
 
 from models_registry.backoffice import RecordedAdmin
 from providers.admin_rows import FormColumnsInlines
+from providers.forms import CapacityForm, UpstreamAccountForm
 from providers.models import Capacity, UpstreamAccount
 from providers.words import describe_limits, describe_starts, describe_use
 
 
 class CapacityInline(TabularInline):
     model = Capacity
+    form = CapacityForm
     extra = 0
     fields = ("upstream_model", "submit_interval_ms", "submit_burst", "max_running", "limits", "use", "latest")
     readonly_fields = ("limits", "use", "latest")
@@ -36,6 +38,7 @@ class CapacityInline(TabularInline):
 
 @admin.register(UpstreamAccount)
 class UpstreamAccountAdmin(FormColumnsInlines, RecordedAdmin):
+    form = UpstreamAccountForm
     inlines = (CapacityInline,)
     list_display = ("name", "channel_count", "limits", "use", "polls")
     search_fields = ("name",)

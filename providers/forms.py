@@ -13,11 +13,41 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminSelectWidget, U
 
 from models_registry.amounts import AmountField
 from providers.adapters import find_option_faults, kinds
-from providers.models import Channel, Offer
+from providers.models import Capacity, Channel, Offer, UpstreamAccount
 from providers.sizes import split_sizes
 
 #: What an HTTP header can carry; a pasted line break or space is a mistake.
 SECRET = re.compile(r"[!-~]+", re.ASCII)
+CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
+LEAST_LIMIT = "at least 1; empty for no limit"
+
+
+class UpstreamAccountForm(forms.ModelForm):
+    class Meta:
+        model = UpstreamAccount
+        fields = ()  # the admin names them
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if cleaned.get("polls_per_s") == 0:
+            self.add_error("polls_per_s", LEAST_LIMIT)
+        return cleaned
+
+
+class CapacityForm(forms.ModelForm):
+    class Meta:
+        model = Capacity
+        fields = ()  # the admin names them
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        for name in ("submit_interval_ms", "max_running"):
+            if cleaned.get(name) == 0:
+                self.add_error(name, LEAST_LIMIT)
+        burst = cleaned.get("submit_burst")
+        if burst is not None and not 1 <= burst <= 100:
+            self.add_error("submit_burst", "from 1 to 100")
+        return cleaned
 
 
 class ChannelForm(forms.ModelForm):
@@ -105,6 +135,12 @@ class OfferRowForm(OfferListForm):
         required=False, min_value=0, label="Cost per image", help_text="A plain decimal in the cost's currency."
     )
 
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if cleaned.get("max_n") == 0:
+            self.add_error("max_n", "at least 1")
+        return cleaned
+
 
 class OfferForm(OfferRowForm):
     sizes = SizesField(
@@ -120,6 +156,12 @@ class OfferForm(OfferRowForm):
             "shadow_percent": "Share (%)",
             "shadow_per_day": "Copies a day",
         }
+
+    def clean_cost_currency(self) -> str:
+        currency: str = self.cleaned_data["cost_currency"]
+        if not CURRENCY.fullmatch(currency):
+            raise ValidationError("three capital letters, like CNY")
+        return currency
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -140,6 +182,8 @@ def find_trial_faults(cleaned: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "shadow_per_day", "say how many copies a day we pay for: 0 would send none"
     if (cleaned.get("canary_min_success") or 0) > 100:
         yield "canary_min_success", "from 0 to 100"
+    if cleaned.get("canary_max_latency_s") == 0:
+        yield "canary_max_latency_s", LEAST_LIMIT
     if canary is None:
         for name in ("canary_min_success", "canary_max_latency_s"):
             if cleaned.get(name) is not None:

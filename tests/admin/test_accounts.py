@@ -84,21 +84,23 @@ def test_a_line_is_added_and_one_taken_away(olga: Client, account: UpstreamAccou
 
 
 @pytest.mark.parametrize(
-    "typed",
+    ("typed", "said"),
     [
-        {"capacities-0-submit_burst": "0"},
-        {"capacities-0-submit_burst": "101"},
-        {"capacities-0-submit_interval_ms": "0"},
-        {"capacities-0-max_running": "0"},
-        {"polls_per_s": "0"},
+        ({"capacities-0-submit_burst": "0"}, "from 1 to 100"),
+        ({"capacities-0-submit_burst": "101"}, "from 1 to 100"),
+        ({"capacities-0-submit_interval_ms": "0"}, "at least 1; empty for no limit"),
+        ({"capacities-0-max_running": "0"}, "at least 1; empty for no limit"),
+        ({"polls_per_s": "0"}, "at least 1; empty for no limit"),
     ],
 )
 def test_limits_that_would_stop_everything_are_refused(
-    olga: Client, account: UpstreamAccount, typed: dict[str, str]
+    olga: Client, account: UpstreamAccount, typed: dict[str, str], said: str
 ) -> None:
+    """Said at the field, in words, and not by the name of a constraint."""
     answer = save(olga, account, **typed)
     assert answer.status_code == 200
-    assert "is violated" in answer.content.decode()
+    assert said in read_errors(answer)
+    assert "is violated" not in answer.content.decode()
     assert Capacity.objects.get().submit_burst == 2
 
 

@@ -121,6 +121,24 @@ def test_open_weights_are_never_the_closed_model(olga: Client, world: World, mon
     assert "has open weights" in read_errors(olga.post(channel, sent))
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ({"max_n": "0"}, "at least 1"),
+        ({"cost_currency": "yua"}, "three capital letters, like CNY"),
+        ({"cost_currency": "¥"}, "three capital letters, like CNY"),
+    ],
+)
+def test_what_nothing_can_be_sold_by(olga: Client, world: World, typed: dict[str, str], said: str) -> None:
+    answer = save(olga, world.offer, **typed)
+    assert said in read_errors(answer)
+    assert "is violated" not in answer.content.decode()
+    channel = reverse("admin:providers_channel_change", args=[world.offer.channel_id])
+    row = olga.post(channel, fill_in(olga, channel, **{"offers-0-max_n": "0"}))
+    assert "at least 1" in read_errors(row)
+    assert "is violated" not in row.content.decode()
+
+
 # --- trials ---
 
 
@@ -133,6 +151,7 @@ def test_open_weights_are_never_the_closed_model(olga: Client, world: World, mon
         ({"shadow_percent": "5"}, "say how many copies a day we pay for"),
         ({"canary_min_success": "90"}, "this belongs to a canary"),
         ({"canary_percent": "5", "canary_min_success": "101"}, "from 0 to 100"),
+        ({"canary_percent": "5", "canary_max_latency_s": "0"}, "at least 1"),
     ],
 )
 def test_trials_that_make_no_sense(olga: Client, world: World, typed: dict[str, str], said: str) -> None:
