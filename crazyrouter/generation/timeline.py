@@ -95,6 +95,8 @@ PAST = (
 )
 #: Taken out of service by an operator: every request finds it so, and the list below the sentence names it.
 SWITCHED_OFF = ("the offer is disabled", "the channel is disabled", "its weight is 0", "a shadow serves no customer")
+#: What routing says of a candidate that had its turn.
+TRIED = "it was tried before"
 #: What routing calls the reason of a request's first calls, whichever of the candidates had room.
 FIRST_CHOICE = "the first choice"
 #: Below this nobody waited: it is the time that a commit takes.
@@ -109,8 +111,11 @@ def tell_why(attempt: Attempt) -> str:
     if wait := tell_wait(attempt.routing):
         head += f" {wait}"
     reason = tell_reason(attempt)
-    others = "; ".join((*tell_busy(attempt), *tell_excluded(attempt)))
-    return head + (f", {reason}" if reason else "") + (f": {others}" if others else "") + "."
+    head += f", {reason}" if reason else ""
+    # A carrier's words end as the carrier likes.
+    others = "; ".join(one.rstrip(".") for one in (*tell_busy(attempt), *tell_excluded(attempt)))
+    between = "; " if ": " in reason else ": "
+    return head + (between + others if others else "") + "."
 
 
 def tell_wait(routing: Mapping[str, Any]) -> str:
@@ -140,9 +145,12 @@ def tell_busy(attempt: Attempt) -> Iterator[str]:
 
 
 def tell_excluded(attempt: Attempt) -> Iterator[str]:
+    """But for what an operator switched off, and for the one whose failure is the reason already."""
+    reason = str(attempt.routing.get("reason") or "")
     for one in read_list(attempt, "excluded"):
         why = str(one.get("why", ""))
-        if not why.startswith(SWITCHED_OFF):
+        told = why == TRIED and reason.startswith(f"after {one.get('channel')} failed")
+        if not told and not why.startswith(SWITCHED_OFF):
             yield f"{name_channel(one)} was excluded because {put_into_past(why)}"
 
 

@@ -68,6 +68,31 @@ def tell(routing: dict[str, Any], *, offer: int = 2, purpose: str = "customer") 
             "Sent to B, after a failure: A was excluded because it was tried before; D was excluded because it was a "
             "canary for 5 % of requests, and this was none of them.",
         ),
+        (
+            {
+                "candidates": [B],
+                "reason": "after A failed: overloaded",
+                "excluded": [A | {"why": "it was tried before"}, D | {"why": "it was tried before"}],
+            },
+            "Sent to B, after A failed: overloaded; D was excluded because it was tried before.",
+        ),
+        (
+            {"candidates": [B], "reason": "after A failed: timeout", "excluded": [A | {"why": "it was tried before"}]},
+            "Sent to B, after A failed: timeout.",
+        ),
+        (
+            {
+                "candidates": [B],
+                "reason": "the first choice",
+                "excluded": [
+                    A | {"why": "its circuit is open: 5 calls in a row failed: overloaded: 503 Please try again."},
+                    C | {"why": "its circuit is open: the probe failed: 503 Service is unavailable."},
+                ],
+            },
+            "Sent to B, the first choice: A was excluded because its circuit was open: 5 calls in a row failed: "
+            "overloaded: 503 Please try again; C was excluded because its circuit was open: the probe failed: 503 "
+            "Service is unavailable.",
+        ),
     ],
 )
 def test_a_sentence_for_each_choice(routing: dict[str, Any], said: str) -> None:
