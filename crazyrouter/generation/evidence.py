@@ -36,6 +36,8 @@ MOST_COMPARED = 10_000
 OPEN = Q(state__in=(State.CREATED, State.ACCEPTED))
 #: Refused for the request's sake: no carrier's fault, whoever it was sent to.
 REFUSED = Q(state__in=(State.REJECTED, State.FAILED), code__in=REQUEST_CODES)
+#: Given up by ourselves before the carrier heard of it.
+NEVER_SENT = Q(state=State.REJECTED, detail__startswith="never sent: ")
 WRONG_SIZE = Q(detail__startswith=Refusal.WRONG_ASPECT) | Q(detail__startswith=Refusal.TOO_SMALL)
 TOOK = ExpressionWrapper(F("ended_at") - F("created_at"), output_field=DurationField())
 #: What figures are of.
@@ -177,8 +179,9 @@ def make_first_id(moment: datetime) -> str:
 
 
 def list_attempts(model: ImageModel, window: Window) -> QuerySet[Attempt]:
-    """The model's attempts of the window, each with its `role`."""
-    attempts = Attempt.objects.filter(generation_id__gte=window.first_id, generation__model=model).order_by()
+    """The model's attempts of the window that went to a carrier, each with its `role`."""
+    attempts = Attempt.objects.filter(generation_id__gte=window.first_id, generation__model=model)
+    attempts = attempts.exclude(NEVER_SENT).order_by()
     canaries = [When(Q(offer=offer_id) & span, then=Value(CANARY)) for offer_id, span in list_canary_spans(model)]
     role = Case(
         When(purpose=Attempt.Purpose.SHADOW, then=Value(SHADOW)),

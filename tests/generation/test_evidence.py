@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from crazyrouter.generation import evidence as module
+from crazyrouter.generation.copies import NEVER_SENT
+from crazyrouter.generation.driver import make_withdrawn
 from crazyrouter.generation.evidence import (
     DAYS,
     Comparison,
@@ -104,6 +107,20 @@ def test_one_line_of_figures(world: World) -> None:
         failures={"bad_response": 3, "timeout": 2, "bad_request": 1, "content_policy": 1},
     )
     assert (one.judged, one.success_rate) == (9, 4 / 9)
+
+
+def test_what_never_left_says_nothing_of_a_carrier(world: World) -> None:
+    """A channel that goes out of service between grant and submit, a copy that its process has no time for."""
+    call = SimpleNamespace(number=1)
+    [withdrawn] = make_withdrawn(call).failures  # type: ignore[arg-type]
+    for failure in (withdrawn, NEVER_SENT):
+        add_call(world, world.offer, **fail(failure.code, state="rejected", detail=failure.detail))
+    add_call(world, world.offer, **fail("not_available", state="rejected", detail="404 never sent: no such model"))
+    add_call(world, world.offer, took_s=2)
+    [one] = read(world)
+    assert (one.calls, one.succeeded, one.wanted, one.images) == (2, 1, 2, 1)
+    assert one.failures == {"not_available": 1}
+    assert one.success_rate == 0.5
 
 
 def test_what_succeeded_in_part_is_a_success_with_a_failure(world: World) -> None:
