@@ -2,32 +2,56 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin, messages
-from django.db.models import F
+from django.db.models import CharField, F, OuterRef, QuerySet, Subquery, Value
+from django.db.models.functions import Cast, Concat
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 
 from models_registry.backoffice import ReadOnlyAdmin
 from providers.admin_rows import Button, ButtonsAdmin, Line, Panel, PanelAdmin
 from providers.alerts import resolve_alert
-from providers.models import Alert
+from providers.models import Alert, Offer
 from providers.words import count, tell_time
+
+LINK = '<a href="{}" class="text-link">{}</a>'
 
 
 @admin.register(Alert)
 class AlertAdmin(PanelAdmin, ButtonsAdmin, ReadOnlyAdmin):
-    list_display = ("state", "text", "channel", "kind", "times", "created_at", "last_at", "resolved_by", "button")
+    list_display = ("state", "text", "about", "times", "created_at", "last_at", "resolved_by", "button")
     list_filter = ("kind",)
     list_select_related = ("channel",)
     search_fields = ("text", "subject", "channel__name")
     ordering = (F("resolved_at").desc(nulls_first=True), "-last_at", "-id")
     sortable_by = ()
     buttons = ("resolve",)
-    fields = ("text", ("kind", "subject"), "channel", ("times", "created_at", "last_at"))
+    readonly_fields = ("about",)
+    fields = ("text", ("about", "kind"), ("times", "created_at", "last_at"))
 
     def may_press(self, request: HttpRequest) -> bool:
         return request.user.has_perm("providers.change_alert")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Alert]:
+        """With the offer that it is about, if it is about one that is there."""
+        named = Offer.objects.annotate(subject=Concat(Value("offer "), Cast("pk", CharField())))
+        offer = named.filter(subject=OuterRef("subject")).order_by()
+        rows = super().get_queryset(request).select_related("channel")
+        return rows.annotate(offer=Subquery(offer.values("pk")), offered=Subquery(offer.values("model__name")))
+
+    @admin.display(description="About")
+    def about(self, alert: Any) -> SafeString | str:
+        if alert.offer:
+            url = reverse("admin:providers_offer_change", args=[alert.offer])
+            return format_html(LINK, url, f"{alert.offered} via {alert.channel}")
+        if alert.channel:
+            return format_html(LINK, reverse("admin:providers_channel_change", args=[alert.channel_id]), alert.channel)
+        return alert.subject
 
     @display(description="State", label={"open": "danger", "resolved": "success"})
     def state(self, alert: Alert) -> str:

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
@@ -66,6 +68,31 @@ def test_who_may_not_see_alerts_is_told_nothing(victor: Client, world: World) ->
     User.objects.get(username="victor").user_permissions.set(Permission.objects.filter(codename="view_account"))
     assert read_label(victor, "admin:index") == ""
     assert ALERTS not in victor.get(reverse("admin:index")).content.decode()
+
+
+def test_an_alert_names_the_model_that_it_is_about(olga: Client, world: World) -> None:
+    """A channel has several offers; the words of a fallen canary are the same for each."""
+    fallen = add_alert(world, kind="canary_fallen", subject=f"offer {world.offer.pk}", text="The canary fell back")
+    gone = add_alert(world, kind="canary_fallen", subject="offer 999", text="The canary fell back")
+    whole = add_alert(world, world.first.pk)
+    offer = f'<a href="{reverse("admin:providers_offer_change", args=[world.offer.pk])}"'
+    channel = f'<a href="{reverse("admin:providers_channel_change", args=[world.first.pk])}"'
+    html = olga.get(ALERTS).content.decode()
+    assert (html.count(offer), html.count(channel)) == (1, 2)
+    assert "qwen-image-max via official</a>" in html
+    for alert, link in ((fallen, offer), (gone, channel), (whole, channel)):
+        assert link in olga.get(page_of(alert)).content.decode()
+
+
+def test_a_list_asks_once_for_all_its_offers(
+    olga: Client, world: World, django_assert_num_queries: Any
+) -> None:
+    add_alert(world, kind="canary_fallen", subject=f"offer {world.offer.pk}")
+    with CaptureQueriesContext(connection) as one:
+        olga.get(ALERTS)
+    add_alert(world, kind="canary_fallen", subject=f"offer {world.spare.pk}")
+    with django_assert_num_queries(len(one)):
+        olga.get(ALERTS)
 
 
 def test_open_ones_stand_first(olga: Client, world: World) -> None:
