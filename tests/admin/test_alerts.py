@@ -84,9 +84,7 @@ def test_an_alert_names_the_model_that_it_is_about(olga: Client, world: World) -
         assert link in olga.get(page_of(alert)).content.decode()
 
 
-def test_a_list_asks_once_for_all_its_offers(
-    olga: Client, world: World, django_assert_num_queries: Any
-) -> None:
+def test_a_list_asks_once_for_all_its_offers(olga: Client, world: World, django_assert_num_queries: Any) -> None:
     add_alert(world, kind="canary_fallen", subject=f"offer {world.offer.pk}")
     with CaptureQueriesContext(connection) as one:
         olga.get(ALERTS)
