@@ -20,7 +20,7 @@ from django.db.models.functions import Now
 from crazyrouter.generation import lane as lane_module
 from crazyrouter.generation import waiting as waiting_module
 from crazyrouter.generation.journal.opening import Opened, Opening, open_generations
-from crazyrouter.generation.journal.queue import Asking, grant_turns, place_asks
+from crazyrouter.generation.journal.queue import READ_CROWDS, READ_LINE, Asking, grant_turns, place_asks
 from crazyrouter.generation.journal.results import Ended, book_results
 from crazyrouter.generation.lane import Entry, write_batch
 from crazyrouter.generation.models import Attempt, Generation, Turn, WaitingCall
@@ -520,3 +520,32 @@ async def test_a_submit_that_left_much_later_moves_the_window_as_far(
     await capacity.arefresh_from_db()
     [start] = capacity.starts
     assert start - before >= 5_900
+
+
+@pytest.mark.parametrize("statement", [READ_CROWDS, READ_LINE])
+def test_the_queue_is_read_without_a_walk_over_all_generations(customer: Customer, statement: Any) -> None:
+    """As the database plans it where a long queue stands before very many generations."""
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has no statistics to be led astray by")
+    limit(max_running=1)
+    open_all(build_orders(customer, 3), "process")
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off")
+        cursor.execute("SET LOCAL enable_mergejoin = off; SET LOCAL max_parallel_workers_per_gather = 0")
+        cursor.execute(
+            "INSERT INTO generation_waitingcall (generation_id, number, account_id, model_id, wants, since)"
+            " SELECT generation_id, 1000 + i, account_id, model_id, wants, since"
+            " FROM generation_waitingcall, generate_series(1, 5000) i"
+        )
+        cursor.execute("ANALYZE generation_generation, generation_waitingcall")
+        cursor.execute("EXPLAIN (FORMAT JSON) " + statement.render("postgresql"))
+        [[[plan]]] = cursor.fetchall()
+        transaction.set_rollback(True)
+    scans = [node for node in walk(plan["Plan"]) if node.get("Relation Name") == "generation_generation"]
+    # Each of them by its id.
+    assert ["(id)" in node.get("Index Cond", "") for node in scans] == [True]
+
+
+def walk(node: dict[str, Any]) -> list[dict[str, Any]]:
+    """The node of a plan and all below it."""
+    return [node, *(one for child in node.get("Plans", ()) for one in walk(child))]

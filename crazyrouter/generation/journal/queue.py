@@ -31,25 +31,25 @@ from providers.routing import Route, is_trial
 #: A call is known by its generation and number.
 Name = tuple[str, int]
 
-# Those whose process is gone do not wait: whoever takes their generation over asks anew.
+# Those whose process is gone do not wait: whoever takes their generation over asks anew. Looked up row by row: joined,
+# PostgreSQL walks all generations there ever were to find those of a long queue, under the locks of capacities.
+DRIVER = """(SELECT g.lease_owner FROM generation_generation g
+    WHERE g.id = w.generation_id AND g.state || '' = 'running' AND g.lease_expires_at > {now})"""
+
 READ_CROWDS = Statement(
-    """
-    SELECT w.account_id, w.wants, count(*)
-    FROM generation_waitingcall w JOIN generation_generation g ON g.id = w.generation_id
-    WHERE g.state || '' = 'running' AND g.lease_expires_at > {now}
+    f"""
+    SELECT w.account_id, w.wants, count(*) FROM generation_waitingcall w WHERE {DRIVER} IS NOT NULL
     GROUP BY w.account_id, w.wants
-    """
+    """  # noqa: S608 - a constant of this module
 )
 
 READ_LINE = Statement(
-    """
-    SELECT w.generation_id, w.number, w.account_id, w.model_id, w.wants, COALESCE(t.served_ms, 0),
-        g.lease_owner
-    FROM generation_waitingcall w JOIN generation_generation g ON g.id = w.generation_id
+    f"""
+    SELECT w.generation_id, w.number, w.account_id, w.model_id, w.wants, COALESCE(t.served_ms, 0), {DRIVER}
+    FROM generation_waitingcall w
     LEFT JOIN generation_turn t ON t.account_id = w.account_id AND t.model_id = w.model_id
-    WHERE g.state || '' = 'running' AND g.lease_expires_at > {now}
     ORDER BY w.id
-    """
+    """  # noqa: S608 - a constant of this module
 )
 
 # Written again after a lost connection, the row is there already.
@@ -294,6 +294,7 @@ def grant_turn(connection: BaseDatabaseWrapper, tick: Tick) -> Turns:
     line = [
         InLine(generation_id, number, account, model, read_wants(wants), served, owner)
         for generation_id, number, account, model, wants, served, owner in READ_LINE.fetch(connection)
+        if owner is not None
     ]
     correct_wants(connection, line, asks)
     granted = take_turns(line, {name: ask for name, (ask, _) in asks.items()}, allocator, asleep=tick.asleep)
