@@ -13,7 +13,10 @@ from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils import timezone
 from simple_history.admin import SimpleHistoryAdmin
+from simple_history.models import DeletedObject
+from simple_history.template_utils import HistoricalRecordContextHelper
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.widgets import UnfoldAdminTextareaWidget
 
@@ -53,6 +56,28 @@ class RecordedAdmin(FormColumnsAdmin, SimpleHistoryAdmin, ModelAdmin):
         if request.method == "POST" and not self.has_change_permission(request):
             raise PermissionDenied
         return super().history_form_view(request, object_id, version_id, extra_context)
+
+    def get_historical_record_context_helper(self, request: HttpRequest, historical_record: Any) -> VersionWords:
+        return VersionWords(self.model, historical_record)
+
+    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
+        """A version that comes back differs in nothing from its own form; what happened is that it came back."""
+        match = request.resolver_match
+        if match is None or match.url_name != f"{self.opts.app_label}_{self.opts.model_name}_simple_history":
+            return super().construct_change_message(request, form, formsets, add)
+        moment = timezone.localtime(self.model.history.get(history_id=match.args[1]).history_date)
+        changed = ", ".join(form.changed_data)
+        return f"Back to the version of {moment:%Y-%m-%d %H:%M:%S}" + (f", but for {changed}" if changed else "")
+
+
+class VersionWords(HistoricalRecordContextHelper):
+    """What changed from one version to the next."""
+
+    def prepare_delta_change_value(self, change: Any, value: Any) -> Any:
+        # django-simple-history calls a relation that was empty a deleted object without a key.
+        if isinstance(value, DeletedObject) and value.pk is None:
+            return "–"
+        return super().prepare_delta_change_value(change, value)
 
 
 class AppendOnlyMixin:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -116,6 +118,38 @@ def test_a_channel_is_put_on_an_account(olga: Client, world: World, account: Ups
     assert olga.post(page, fill_in(olga, page, account=account.pk)).status_code == 302
     world.second.refresh_from_db()
     assert world.second.account == account
+
+
+def test_a_history_says_where_nothing_was(olga: Client, world: World, account: UpstreamAccount) -> None:
+    """And not that it was deleted."""
+    page = reverse("admin:providers_channel_change", args=[world.second.pk])
+    olga.post(page, fill_in(olga, page, account=account.pk))
+    olga.post(page, fill_in(olga, page, account=""))
+    html = olga.get(reverse("admin:providers_channel_history", args=[world.second.pk])).content.decode()
+    assert "Deleted upstream account" not in html
+    shown = " ".join(re.sub(r"<[^>]+>|arrow_right_alt", " ", html).split())
+    assert "Upstream account: – dashscope-cn" in shown
+    assert "Upstream account: dashscope-cn –" in shown
+
+
+def test_a_version_that_came_back_is_called_so(olga: Client, account: UpstreamAccount) -> None:
+    """And takes nothing back that routing has counted."""
+    first = account.history.create(
+        history_date=datetime(2026, 11, 22, 4, 30, tzinfo=UTC),
+        history_type="~",
+        id=account.pk,
+        name=account.name,
+        polls_per_s=15,
+        note="",
+    )
+    address = reverse("admin:providers_upstreamaccount_simple_history", args=[account.pk, first.pk])
+    Capacity.objects.update(running=2, starts=STARTS)
+    UpstreamAccount.objects.update(polls_reserved_until_ms=77)
+    assert olga.post(address, {"name": account.name, "polls_per_s": "15", "note": ""}).status_code == 302
+    account.refresh_from_db()
+    assert (account.polls_per_s, account.polls_reserved_until_ms) == (15, 77)
+    assert Capacity.objects.values_list("running", "starts").get() == (2, STARTS)
+    assert read_log(account) == [("olga", "Back to the version of 2026-11-22 12:30:00")]
 
 
 def test_a_viewer_changes_no_limit(victor: Client, account: UpstreamAccount) -> None:
