@@ -5,6 +5,7 @@ One instance is shared by all requests: building a serializer costs more than va
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -109,7 +110,7 @@ class Nothing(Refusing):
 
     def to_internal_value(self, data: Any) -> Any:
         if not any(type(data) is type(value) and data == value for value in self.values):
-            supported = ", ".join(repr(value) for value in self.values)
+            supported = ", ".join(repr(value) if isinstance(value, str) else json.dumps(value) for value in self.values)
             self.refuse(
                 "invalid_value", f"'{self.field_name}' is not supported here: leave it out or send {supported}."
             )

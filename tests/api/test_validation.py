@@ -78,6 +78,17 @@ async def test_a_wrong_value_is_named(
     assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", code, param)
 
 
+async def test_what_may_be_sent_is_written_as_json(gateway: httpx.AsyncClient) -> None:
+    said = [
+        read_error(await gateway.post(URL, json=GOOD | change), 400)["message"]
+        for change in ({"stream": True}, {"quality": "hd"})
+    ]
+    assert said == [
+        "'stream' is not supported here: leave it out or send false.",
+        "'quality' is not supported here: leave it out or send 'auto', 'standard'.",
+    ]
+
+
 @pytest.mark.parametrize(
     ("body", "content_type", "status", "code"),
     [
