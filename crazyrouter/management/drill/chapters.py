@@ -16,7 +16,7 @@ from crazyrouter.management.drill.stage import Stage
 IS, AT_LEAST, AT_MOST, ONLY = Relation.IS, Relation.AT_LEAST, Relation.AT_MOST, Relation.ONLY
 OK = "200"
 UPSTREAM_FAILED, MODERATED = "502 upstream_failed", "400 moderation_blocked"
-TIMED_OUT = "504 generation_timeout"
+TIMED_OUT, NOBODY = "504 generation_timeout", "503 no_channel_available"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ ALWAYS = (
     Expectation("nothing was generated that nobody was told of", "unheard", IS, 0),
     Expectation("every answer and picture was whole", "faults", IS, 0),
     Expectation("no answer names a carrier", "leaks", IS, 0),
+    Expectation("whoever was turned away was told when to come again", "hintless", IS, 0),
     Expectation("the bill lies within what we count as cost", "uncounted", IS, 0),
     Expectation("only carriers of the drill were asked", "elsewhere", IS, 0),
 )
@@ -91,6 +92,19 @@ CHAPTERS = (
         ),
     ),
     Chapter(
+        "busy",
+        "A and B throttle every order",
+        scripts.throttle_all,
+        (
+            *ALL_SERVED,
+            NO_DOUBT,
+            NO_ALERT,
+            Expectation("being busy opened no circuit", "circuits_open", IS, 0),
+            Expectation("both were left alone for a while", "cooled", AT_LEAST, 2),
+        ),
+        own=True,
+    ),
+    Chapter(
         "outage",
         "A refuses everything, then comes back",
         scripts.break_down,
@@ -136,6 +150,21 @@ CHAPTERS = (
             Expectation("B served", "good_b", AT_LEAST, 1),
             Expectation("A serves again with its new key", "good_a_since_replaced", AT_LEAST, 1),
         ),
+    ),
+    Chapter(
+        "dark",
+        "every key is revoked, then replaced",
+        scripts.revoke_all,
+        (
+            Expectation("answers are pictures, or that nobody is there", "answers", ONLY, (OK, NOBODY)),
+            Expectation("somebody was turned away", "turned_away", AT_LEAST, 1),
+            NO_DOUBT,
+            NO_CIRCUIT,
+            Expectation("all channels were taken out of service", "channels_disabled", IS, 4),
+            Expectation("an alert for each", "alerts_channel_disabled", IS, 4),
+            Expectation("A serves again with its new key", "good_a_since_replaced", AT_LEAST, 1),
+        ),
+        own=True,
     ),
     Chapter(
         "lost",
@@ -186,6 +215,7 @@ CHAPTERS = (
             Expectation("answers are pictures, or that there are none", "answers", ONLY, (OK, UPSTREAM_FAILED)),
             Expectation("connections broke", "broken", AT_LEAST, 1),
             Expectation("work was taken over", "takeovers", AT_LEAST, 1),
+            Expectation("and soon", "slowest_broken_s", AT_MOST, "takeover_limit_s"),
             Expectation("only what was out of our hands when it died is missing", "missing", AT_MOST, "possible"),
             NO_ALERT,
         ),

@@ -86,12 +86,18 @@ class Seen:
     broken: int = 0
     collected: bool = False
     replayed: bool = False
+    retry_after: str = ""
     faults: list[str] = field(default_factory=list)
     leaks: list[str] = field(default_factory=list)
 
     @property
     def is_served(self) -> bool:
         return self.label == "200" or self.collected
+
+    @property
+    def is_turned_away(self) -> bool:
+        """Nobody had room, or nobody was there: to come again makes sense."""
+        return self.label.startswith(("429 ", "503 "))
 
 
 @dataclass(slots=True)
@@ -192,6 +198,7 @@ class Customers:
         error = body.get("error") if isinstance(body.get("error"), dict) else {}
         seen.label = f"{answer.status} {error['code']}" if error else str(answer.status)
         seen.generation = answer.headers.get("x-request-id", "")
+        seen.retry_after = answer.headers.get("retry-after", "")
         seen.leaks += find_leaks(answer, [*FORBIDDEN, *self.hidden])
         if answer.status == 200:
             self._note_pictures(seen, body.get("data"))

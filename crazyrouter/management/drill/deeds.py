@@ -22,7 +22,15 @@ from crazyrouter.generation.models import Attempt, Generation
 from crazyrouter.generation.upstream_bill.rows import SentCall
 from crazyrouter.management.configuration.applying import apply
 from crazyrouter.management.configuration.edits import Author
-from crazyrouter.management.drill.shop import ACCOUNT, CHANNELS, MODELS, PREFIX, build_document, list_secrets
+from crazyrouter.management.drill.shop import (
+    ACCOUNT,
+    CHANNELS,
+    MODELS,
+    PREFIX,
+    Limits,
+    build_document,
+    list_secrets,
+)
 from crazyrouter.sql import read_clock
 from models_registry.catalog import load_catalog
 from models_registry.models import ImageModel
@@ -43,7 +51,9 @@ class NotDrillable(Exception):
 # --- before and after ---
 
 
-def open_shop(*, simulator_url: str, keys: Mapping[str, str], alone: bool) -> dict[str, Any]:
+def open_shop(
+    *, simulator_url: str, keys: Mapping[str, str], submits_per_s: int, most_running: int, alone: bool
+) -> dict[str, Any]:
     """Channels before all others, a customer with money. `alone`: nobody else serves, so that nobody hides a failure.
 
     Raises NotDrillable.
@@ -53,7 +63,8 @@ def open_shop(*, simulator_url: str, keys: Mapping[str, str], alone: bool) -> di
     os.environ.update(list_secrets(keys))
     others = Offer.objects.filter(model__name__in=MODELS).exclude(channel__name__startswith=PREFIX)
     lowest = others.aggregate(lowest=Min("priority"))["lowest"] or 0
-    document = build_document(simulator_url=simulator_url, first_priority=lowest - 10)
+    limits = Limits(submits_per_s, most_running)
+    document = build_document(simulator_url=simulator_url, first_priority=lowest - 10, limits=limits)
     plan = apply(document.encode(), author=Author("drill", ACTOR))
     if plan.faults:
         raise NotDrillable("; ".join(fault.render("the drill's channels") for fault in plan.faults))
@@ -96,14 +107,22 @@ def close_shop() -> None:
 # --- what operators do ---
 
 
-def calm() -> None:
-    """As if nothing had happened: every channel of the drill in service, nothing held against an offer, no alert."""
+def calm() -> bool:
+    """As if nothing had happened: every channel of the drill in service, nothing held against an offer, no alert.
+
+    Whether anything was otherwise, of which processes may not know yet.
+    """
+    found = read_health()
+    stirred = not all(found["channels"].values()) or any(
+        offer["circuit"] != OfferHealth.Circuit.CLOSED or offer["cools"] for offer in found["offers"].values()
+    )
     for channel in Channel.objects.filter(name__in=CHANNELS, enabled=False):
         channel.enabled, channel.disabled_reason = True, ""
         channel.save(update_fields=["enabled", "disabled_reason"])
     for offer in list_offers():
         reset_health(offer, actor=ACTOR)
     resolve_alerts()
+    return stirred
 
 
 def resolve_alerts() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,9 @@ def count_seen(seen: Sequence[Seen]) -> dict[str, Any]:
         "overdue": sum(one.label == "504 generation_timeout" for one in seen),
         "collected": sum(one.collected for one in seen),
         "broken": sum(one.broken > 0 for one in seen),
+        "slowest_broken_s": math.ceil(max((one.took_s for one in seen if one.broken), default=0)),
+        "turned_away": sum(one.is_turned_away for one in seen),
+        "hintless": sum(one.is_turned_away and not one.retry_after.isdigit() for one in seen),
         "replays": sum(one.replayed for one in seen),
         "faults": sum(len(one.faults) for one in seen),
         "leaks": sum(len(one.leaks) for one in seen),

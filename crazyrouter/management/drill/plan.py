@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from crazyrouter.management.drill.expectations import Expectation
+from crazyrouter.management.drill.shop import Limits, choose_limits
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 
@@ -41,17 +42,20 @@ class Plan:
         return self.deadline_s + 3.0
 
     @property
-    def patience_s(self) -> float:
-        """How long a customer waits for one answer, beyond any deadline."""
-        return self.deadline_s + 30.0
+    def lease_s(self) -> float:
+        """How long the work of a process of our own server stays its own when it is gone."""
+        return 3.0 if self.hasten else 10.0
+
+    @property
+    def limits(self) -> Limits:
+        return choose_limits(rate=self.rate)
 
     @property
     def environment(self) -> dict[str, str]:
         """Settings of a server of our own: a short deadline, and leases that are found lost while the chapter lasts."""
-        lease_s = 3.0 if self.hasten else 10.0
         return {
             "GENERATION_DEADLINE_S": f"{self.deadline_s:g}",
-            "LEASE_S": f"{lease_s:g}",
-            "LEASE_REFRESH_S": f"{lease_s / 4:g}",
-            "RECOVERY_S": f"{lease_s / 5:g}",
+            "LEASE_S": f"{self.lease_s:g}",
+            "LEASE_REFRESH_S": f"{self.lease_s / 4:g}",
+            "RECOVERY_S": f"{self.lease_s / 5:g}",
         }

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,7 +25,7 @@ from crazyrouter.management.drill.plan import Plan
 from crazyrouter.management.drill.report import Findings, Played
 from crazyrouter.management.drill.shop import SIDES
 from crazyrouter.management.drill.site import Site, open_site
-from crazyrouter.management.drill.stage import Stage
+from crazyrouter.management.drill.stage import EFFECTIVE_S, Stage
 from crazyrouter.management.drill.upstream import Upstream
 from crazyrouter.management.drill.watch import Watch
 
@@ -113,9 +113,11 @@ async def open_drill(plan: Plan, site: Site) -> AsyncIterator[Drill]:
     async with AsyncExitStack() as stack:
         clerk = await stack.enter_async_context(open_desk(site.environment, log=site.folder / "desk.log"))
         stack.push_async_callback(clerk.ask, "close_shop")
-        opened = await clerk.ask("open_shop", simulator_url=site.simulator_url, keys=keys, alone=site.is_own)
+        opened = await clerk.ask(
+            "open_shop", simulator_url=site.simulator_url, keys=keys, alone=site.is_own, **asdict(plan.limits)
+        )
         stack.push_async_callback(upstream.restore)
-        await upstream.prepare(latency_s=plan.latency_s)
+        await upstream.prepare(plan.limits, latency_s=plan.latency_s)
         yield Drill(
             plan=plan,
             site=site,
@@ -130,7 +132,8 @@ async def open_drill(plan: Plan, site: Site) -> AsyncIterator[Drill]:
 
 async def play(drill: Drill, chapter: Chapter) -> Played:
     """One chapter, from calm to calm."""
-    await drill.clerk.ask("calm")
+    if await drill.clerk.ask("calm"):
+        await asyncio.sleep(EFFECTIVE_S)
     stage = drill.make_stage(chapter)
     await stage.watch.begin()
     throttled, strikes = await drill.upstream.count_throttled(), await drill.upstream.count_strikes()

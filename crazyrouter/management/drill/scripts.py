@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crazyrouter.management.drill.shop import FIRST, MODELS, MOST_RUNNING, SUBMITS_PER_S, TASKS, A, B
+from crazyrouter.management.drill.shop import CHANNELS, FIRST, MODELS, SIDES, TASKS, A, B
 from crazyrouter.management.drill.stage import EFFECTIVE_S, Stage
 
 #: As DashScope says it (its error code reference).
@@ -20,6 +20,8 @@ HARMLESS = ("image_format format=jpeg", "image_size width=520 height=520", "imag
 #: How much slower the slow chapter is.
 SLOWER = 10.0
 LOST_REPLIES = 2
+#: What a process may take beyond its lease until somebody has its work, and as long again for pictures and answers.
+TAKEOVER_S = 20.0
 #: How many come at once in a rush, beside the load.
 RUSH = 12
 
@@ -31,14 +33,10 @@ async def pass_quietly(stage: Stage) -> None:
 
 async def rush(stage: Stage) -> None:
     """Room for fewer calls than come at once: they wait for their turn, and none is refused upstream."""
-    await stage.narrow(submits_per_s=2, most_running=2)
-    try:
-        async with stage.load():
-            for _ in range(RUSH):
-                stage.order(model=FIRST, n=1)
-            await stage.pass_time()
-    finally:
-        await stage.narrow(submits_per_s=SUBMITS_PER_S, most_running=MOST_RUNNING)
+    async with stage.narrow(), stage.load():
+        for _ in range(RUSH):
+            stage.order(model=FIRST, n=1)
+        await stage.pass_time()
 
 
 async def throttle(stage: Stage) -> None:
@@ -51,6 +49,17 @@ async def throttle(stage: Stage) -> None:
     rounds = int(stage.plan.seconds / retry_after_s) + 2
     in_flight = int(stage.plan.rate * 3 * EFFECTIVE_S)
     stage.extra["most_refusals"] = rounds * len(MODELS) * len(stage.site.base_urls) + in_flight
+    await stage.wait_until(lambda: not stage.watch.is_cooling())
+
+
+async def throttle_all(stage: Stage) -> None:
+    """Whoever comes waits for the end of a pause, and for the next."""
+    for side in SIDES:
+        await stage.upstream.plant(side, {"name": "throttle", "retry_after": 1})
+    async with stage.load():
+        await stage.pass_time(0.6)
+        await stage.upstream.clear()
+        await stage.pass_time(0.4)
     await stage.wait_until(lambda: not stage.watch.is_cooling())
 
 
@@ -82,13 +91,27 @@ async def slow_down(stage: Stage) -> None:
 
 async def revoke_key(stage: Stage) -> None:
     """Until both channels are found out; then an operator appends a new key and enables them."""
-    old, stage.keys[A.letter] = stage.keys[A.letter], A.make_key()
+    old = {"key": stage.keys[A.letter]}
     async with stage.load():
         await stage.pass_time(0.2)
-        async with stage.upstream.outage({"key": old}, REFUSED_KEY):
+        async with stage.upstream.outage(old, REFUSED_KEY):
             await stage.pass_time(0.4)
             await stage.wait_until(lambda: stage.watch.counts["channels_disabled"] >= len(A.channels))
-            await stage.clerk.ask("replace_keys", channels=A.channels, secret=stage.keys[A.letter])
+            await stage.replace_keys(A)
+            stage.mark("replaced")
+            await stage.pass_time(0.4, least_s=EFFECTIVE_S + 2.0)
+
+
+async def revoke_all(stage: Stage) -> None:
+    """Until nobody is left; customers are turned away, and told when to come again."""
+    old = [{"key": stage.keys[side.letter]} for side in SIDES]
+    async with stage.load():
+        await stage.pass_time(0.2)
+        async with stage.upstream.outage(old[0], REFUSED_KEY), stage.upstream.outage(old[1], REFUSED_KEY):
+            await stage.pass_time(0.4)
+            await stage.wait_until(lambda: stage.watch.counts["channels_disabled"] >= len(CHANNELS))
+            await stage.wait_until(lambda: any(seen.is_turned_away for seen in stage.customers.seen))
+            await stage.replace_keys(A, B)
             stage.mark("replaced")
             await stage.pass_time(0.4, least_s=EFFECTIVE_S + 2.0)
 
@@ -122,6 +145,8 @@ async def kill_process(stage: Stage) -> None:
         await stage.pass_time(0.1, least_s=1.0)
         await stage.site.start_second()
         await stage.pass_time(0.4)
+    # Its lease runs out, somebody looks, and then the pictures take their time.
+    stage.extra["takeover_limit_s"] = int(stage.plan.lease_s + TAKEOVER_S)
 
 
 async def swap_carriers(stage: Stage) -> None:

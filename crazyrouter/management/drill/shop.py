@@ -6,6 +6,7 @@ protocol orders tasks and another waits for pictures; their limits are those tha
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,10 +23,24 @@ PREFIX = "drill "
 TASKS, FIRST, SECOND = "qwen-image-plus", "qwen-image-2.0", "qwen-image-max"
 MODELS = (TASKS, FIRST, SECOND)
 
-#: Submits a second, and calls at a time, of one model at one account: more than the load needs, less than it might.
-SUBMITS_PER_S = 12
-MOST_RUNNING = 30
 QUERIES_PER_S = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one model at one account: submits a second, and calls at a time."""
+
+    submits_per_s: int
+    most_running: int
+
+
+#: So little that whoever comes has to wait.
+NARROW = Limits(2, 2)
+
+
+def choose_limits(*, rate: float) -> Limits:
+    """Room for the load at `rate` orders a second, of three pictures each and ten seconds long, if need be."""
+    return Limits(min(100, max(12, math.ceil(4 * rate))), max(30, math.ceil(10 * rate)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +101,7 @@ SIDES = (A, B)
 CHANNELS = (*A.channels, *B.channels)
 
 
-def build_document(*, simulator_url: str, first_priority: int) -> str:
+def build_document(*, simulator_url: str, first_priority: int, limits: Limits) -> str:
     """For `config apply`; the keys are read from the variables that `name_secrets` names."""
     document = {
         "schema": 1,
@@ -94,7 +109,8 @@ def build_document(*, simulator_url: str, first_priority: int) -> str:
             side.label: {
                 "polls_per_s": QUERIES_PER_S,
                 "capacities": {
-                    model: {"submits": f"{SUBMITS_PER_S} per 1s", "max_running": MOST_RUNNING} for model in MODELS
+                    model: {"submits": f"{limits.submits_per_s} per 1s", "max_running": limits.most_running}
+                    for model in MODELS
                 },
             }
             for side in SIDES
@@ -130,12 +146,12 @@ def list_secrets(keys: Mapping[str, str]) -> dict[str, str]:
     return {name_secret(door.name): keys[side.letter] for side in SIDES for door in side.doors}
 
 
-def build_limits(*, submits_per_s: int = SUBMITS_PER_S, most_running: int = MOST_RUNNING) -> dict[str, Any]:
+def build_limits(limits: Limits) -> dict[str, Any]:
     """The same limits in the words of the simulator's scenario, by account."""
-    limits = {
-        "submits": {model: [submits_per_s, 1.0] for model in MODELS},
-        "async_concurrency": most_running,
+    words = {
+        "submits": {model: [limits.submits_per_s, 1.0] for model in MODELS},
+        "async_concurrency": limits.most_running,
         "when_full": "throttle",
         "queries_per_s": QUERIES_PER_S,
     }
-    return {side.account: limits for side in SIDES}
+    return {side.account: words for side in SIDES}

@@ -7,13 +7,13 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from crazyrouter.management.drill.clerk import Clerk
 from crazyrouter.management.drill.customers import Customers, Order, Taste
 from crazyrouter.management.drill.plan import Plan
-from crazyrouter.management.drill.shop import MODELS, Side
+from crazyrouter.management.drill.shop import MODELS, NARROW, Side
 from crazyrouter.management.drill.site import Site
 from crazyrouter.management.drill.upstream import Upstream
 from crazyrouter.management.drill.watch import Watch
@@ -107,10 +107,22 @@ class Stage:
             if any(name.endswith(f": {model}") for name in self.watch.list_unclosed()):
                 self.order(model=model, n=1)
 
-    async def narrow(self, *, submits_per_s: int, most_running: int) -> None:
-        """The limits of both carriers, here first where they shrink: here and at the simulator they are the same."""
-        await self.clerk.ask("set_limits", submits_per_s=submits_per_s, most_running=most_running)
-        await self.upstream.limit(submits_per_s=submits_per_s, most_running=most_running)
+    @asynccontextmanager
+    async def narrow(self) -> AsyncIterator[None]:
+        """Little room at both carriers meanwhile, and never less there than we believe."""
+        await self.clerk.ask("set_limits", **asdict(NARROW))
+        await self.upstream.limit(NARROW)
+        try:
+            yield
+        finally:
+            await self.upstream.limit(self.plan.limits)
+            await self.clerk.ask("set_limits", **asdict(self.plan.limits))
+
+    async def replace_keys(self, *sides: Side) -> None:
+        """An operator's answer to a refused key: a new one, and back into service."""
+        for side in sides:
+            self.keys[side.letter] = side.make_key()
+            await self.clerk.ask("replace_keys", channels=side.channels, secret=self.keys[side.letter])
 
     async def settle(self) -> None:
         """Until nothing of the chapter runs any more. Raises ChapterStuck."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from crazyrouter.management.drill.shop import SIDES, Side, build_limits
+from crazyrouter.management.drill.shop import SIDES, Limits, Side, build_limits
 from crazyrouter.management.drill.wire import Unanswered, call
 
 TIMEOUT_S = 60.0
@@ -62,7 +62,7 @@ class Upstream:
 
     # --- what goes wrong ---
 
-    async def prepare(self, *, latency_s: float | None) -> None:
+    async def prepare(self, limits: Limits, *, latency_s: float) -> None:
         """Limits for the drill's accounts, and a pace for all; what an earlier drill left behind is cleared."""
         await self.clear()
         self.before = await self.ask("GET", "scenario")
@@ -70,16 +70,15 @@ class Upstream:
             raise UpstreamFailed(
                 "the simulator has documented limits for everybody, and the drill adds its own to none"
             )
-        await self.limit()
-        if latency_s is not None:
-            await self.ask("POST", "scenario", {"latency_s": {"default": latency_s}})
+        await self.limit(limits)
+        await self.ask("POST", "scenario", {"latency_s": {"default": latency_s}})
         bill = await self.ask("GET", "bill?entries=0")
         self.since, self.first = bill["since"], bill["kept"]["entries"] + bill["kept"]["forgotten"]
 
-    async def limit(self, **limits: int) -> None:
-        """What the drill's accounts may ask for, as `shop.build_limits` says it."""
+    async def limit(self, limits: Limits) -> None:
+        """What the drill's accounts may ask for."""
         usual = (self.before or {}).get("limits", {})
-        accounts = usual.get("accounts", {}) | build_limits(**limits)
+        accounts = usual.get("accounts", {}) | build_limits(limits)
         await self.ask("POST", "scenario", {"limits": usual | {"accounts": accounts}})
 
     async def restore(self) -> None:
