@@ -15,12 +15,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from django.db import Error as AnyDatabaseError
+
 from crazyrouter.generation.allocation import Bunch, InLine, Placement, describe_retry
 from crazyrouter.generation.journal.queue import (
     Asking,
+    Dropped,
     Leaving,
     Name,
     Tick,
+    forget_calls,
     grant_turns,
     leave_queue,
     name_ask,
@@ -80,6 +84,8 @@ class Queue:
         self._looked_at = time.monotonic()
         #: Since when room is left for a call of another process, and until when a bunch of them gets none.
         self._left: dict[Name, float] = {}
+        self._dropped: list[Dropped] = []
+        self._closed = False
         self._asleep: dict[Bunch, float] = {}
 
     def __len__(self) -> int:
@@ -98,6 +104,10 @@ class Queue:
             self._working = asyncio.create_task(self._work())
         try:
             return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self._drop(ask, owner, future.result())
+            raise
         finally:
             self._waiters.pop(name_ask(ask), None)
 
@@ -106,15 +116,21 @@ class Queue:
         self._wake.set()
 
     async def close(self) -> None:
+        """Nobody waits any more. What was being granted meanwhile is not sent, and told so."""
+        self._closed = True
+        self.wake()
         if self._working is not None:
-            self._working.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._working
+            await self._working
+        try:
+            await self._forget_dropped()
+        except (AnyDatabaseError, LaneClosed):
+            logger.exception("calls that were never sent stay unknown")
 
     async def _work(self) -> None:
-        while self._waiters:
+        while self._waiters and not self._closed:
             self._wake.clear()
             try:
+                await self._forget_dropped()
                 pause = await self._take_turns()
             except LaneClosed:
                 return
@@ -137,8 +153,10 @@ class Queue:
             return 0.0
         tick = Tick(tuple((waiter.ask, waiter.owner) for waiter in self._waiters.values()), frozenset(self._asleep))
         turns = await self._lane.write(grant_turns, tick)
+        owners = {name_ask(ask): owner for ask, owner in tick.asks}
         for granted in turns.granted:
-            self._resolve(name_ask(granted.ask), Placement((granted.call,), granted.rest))
+            owner = owners[name_ask(granted.ask)]
+            self._resolve(granted.ask, owner, Placement((granted.call,), granted.rest))
         for name in turns.lost:
             self._fail(name, LeaseLost(name[0]))
         self._note_left(turns.left)
@@ -189,12 +207,24 @@ class Queue:
             elif placement.retry_after_s is not None:
                 self._fail(name, NoRoom(placement.retry_after_s))
             else:
-                self._resolve(name, placement)
+                self._resolve(waiter.ask, waiter.owner, placement)
 
-    def _resolve(self, name: Name, placement: Placement) -> None:
-        waiter = self._waiters.pop(name, None)
+    def _resolve(self, ask: Ask, owner: str, placement: Placement) -> None:
+        waiter = self._waiters.pop(name_ask(ask), None)
         if waiter is not None and not waiter.future.done():
             waiter.future.set_result(placement)
+        else:
+            self._drop(ask, owner, placement)
+
+    def _drop(self, ask: Ask, owner: str, placement: Placement) -> None:
+        """Whoever waited was cancelled while the call was granted."""
+        self._dropped += [Dropped(ask.order.id, owner, call) for call in placement.calls]
+
+    async def _forget_dropped(self) -> None:
+        while self._dropped:
+            first = self._dropped[0]
+            await self._lane.write(forget_calls, first)
+            self._dropped.remove(first)
 
     def _fail(self, name: Name, error: Exception) -> None:
         waiter = self._waiters.pop(name, None)

@@ -549,3 +549,35 @@ def test_the_queue_is_read_without_a_walk_over_all_generations(customer: Custome
 def walk(node: dict[str, Any]) -> list[dict[str, Any]]:
     """The node of a plan and all below it."""
     return [node, *(one for child in node.get("Plans", ()) for one in walk(child))]
+
+
+async def test_what_is_granted_while_the_process_stops_was_never_sent(
+    gateway: httpx.AsyncClient, simulator: RunningSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is there any more to send it: the next process does, as if it had waited on."""
+    await limit_async(max_running=1)
+    granting = threading.Event()
+
+    def grant_slowly(connection: Any, items: Sequence[Any]) -> list[Any]:
+        turns = grant_turns(connection, items)
+        if any(one.granted for one in turns):
+            granting.set()
+            time.sleep(0.5)
+        return turns
+
+    monkeypatch.setattr(waiting_module, "grant_turns", grant_slowly)
+    slow = asyncio.create_task(gateway.post(URL, json=SMALL | {"prompt": hold(0.5)}))
+    await asyncio.sleep(0.2)
+    waiting = asyncio.create_task(gateway.post(URL, json=SMALL))
+    assert await asyncio.to_thread(granting.wait, 10)
+    await close_runtime(patience_s=0)
+    await asyncio.gather(slow, waiting, return_exceptions=True)
+    monkeypatch.setattr(waiting_module, "grant_turns", grant_turns)
+    assert await get_runtime().engine.take_over() == 1
+    engine = get_runtime().engine
+    await asyncio.gather(*engine._work)
+    states = [row async for row in Generation.objects.order_by("id").values_list("state", "takeovers")]
+    assert states == [("succeeded", 0), ("succeeded", 1)]
+    assert simulator.totals()["submissions"] == 2
+    assert await sync_to_async(read_capacity)() == (0, 0)
+    assert await read_violations_async() == []

@@ -24,7 +24,7 @@ from crazyrouter.generation.journal.attempts import INSERT_ATTEMPTS, make_attemp
 from crazyrouter.generation.journal.results import HOLD_LEASES
 from crazyrouter.generation.order import Ask, Call
 from crazyrouter.sql import Statement, read_epoch_ms
-from providers.capacity import load_rooms, store_rooms
+from providers.capacity import end_calls, load_rooms, store_rooms
 from providers.health import Trial, claim_trials, release_trials
 from providers.routing import Route, is_trial
 
@@ -370,6 +370,45 @@ def leave_queue(connection: BaseDatabaseWrapper, items: Sequence[Leaving]) -> li
     left = set(DELETE_WAITING.run(connection, [{"generation_id": a.order.id, "number": a.number} for a in asks]))
     allocator = open_allocator(connection, asks)
     return [describe_retry(allocator.estimate_wait_s(ask)) if name_ask(ask) in left else None for ask in asks]
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A call that was granted and is not made: whoever waited for it has gone."""
+
+    generation_id: str
+    owner: str
+    call: Call
+
+    @property
+    def capacity_ids(self) -> tuple[int, ...]:
+        return () if self.call.route.capacity_id is None else (self.call.route.capacity_id,)
+
+
+# While the lease is ours: whoever has taken the generation over counts it as sent.
+FORGET_ATTEMPTS = Statement(
+    """
+    DELETE FROM generation_attempt WHERE id IN (
+        SELECT a.id FROM {rows} JOIN generation_generation g ON g.id = r.generation_id AND g.lease_owner = r.owner
+        JOIN generation_attempt a ON a.generation_id = r.generation_id AND a.number = r.number
+        WHERE a.state = 'created')
+    RETURNING generation_id, number
+    """,
+    generation_id="text",
+    owner="text",
+    number="integer",
+)
+
+
+def forget_calls(connection: BaseDatabaseWrapper, items: Sequence[Dropped]) -> list[bool]:
+    """These calls were never sent, and so there is no attempt: whoever goes on with their slots orders them."""
+    rows = [{"generation_id": one.generation_id, "owner": one.owner, "number": one.call.number} for one in items]
+    forgotten = set(FORGET_ATTEMPTS.run(connection, rows))
+    ours = [one for one in items if (one.generation_id, one.call.number) in forgotten]
+    end_calls(connection, [(capacity_id, None) for one in ours for capacity_id in one.capacity_ids])
+    if trials := [name_trial(one.call.route, one.generation_id, one.call.number) for one in ours]:
+        release_trials(connection, trials)
+    return [(one.generation_id, one.call.number) in forgotten for one in items]
 
 
 CLEAR_QUEUE = Statement(
