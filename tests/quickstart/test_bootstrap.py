@@ -213,6 +213,15 @@ def test_help_needs_no_settings(tmp_path: Path) -> None:
     assert ended.stdout.startswith("usage: manage.py quickstart")
 
 
+@pytest.mark.parametrize("command", ["simulate", "drill", "bench"])
+def test_what_brings_its_own_settings_runs_on_a_bare_machine(tmp_path: Path, command: str) -> None:
+    (tmp_path / ".env").touch()
+    environment = {"PATH": os.environ["PATH"], "ENV_FILE": str(tmp_path / ".env")}
+    ended = run_python("manage.py", command, "--help", env=environment)
+    assert (ended.stderr, ended.returncode) == ("", 0)
+    assert ended.stdout.startswith(f"usage: manage.py {command}")
+
+
 @pytest.mark.parametrize("arguments", [["--port", "70000"], ["--port", "http"], ["--prot", "1"], ["now"]])
 def test_a_wrong_option_is_refused_before_anything_is_written(tmp_path: Path, arguments: list[str]) -> None:
     ended = run_python("manage.py", "quickstart", "--data", str(tmp_path / "data"), *arguments)
