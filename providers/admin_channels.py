@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.db import models, transaction
@@ -17,6 +18,7 @@ from unfold.decorators import display
 from models_registry.backoffice import SHORT_TEXTS, ReadOnlyInline, RecordedAdmin, change_each
 from providers.admin_rows import Button, ButtonsAdmin, FormColumnsInlines, Line, Panel, PanelAdmin
 from providers.drain import start_drain, stop_drain
+from providers.egress import find_refusal
 from providers.forms import ChannelForm, OfferRowForm
 from providers.models import Channel, Credential, Offer, add_credential
 from providers.words import count, tell_time
@@ -124,6 +126,9 @@ class ChannelAdmin(FormColumnsInlines, PanelAdmin, ButtonsAdmin, RecordedAdmin):
         if form.cleaned_data.get("secret"):
             credential = add_credential(obj, form.cleaned_data["secret"])
             self.log_change(request, obj, f"Credential {credential} appended")
+        if refusal := find_refusal(obj.base_url, settings.EGRESS_ALLOW):
+            said = f"Nothing will reach it: {refusal}. EGRESS_ALLOW opens more."
+            self.message_user(request, said, messages.WARNING)
 
     @admin.action(description="Enable", permissions=["change"])
     @transaction.atomic

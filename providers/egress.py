@@ -120,6 +120,19 @@ class Guard:
             raise EgressRefused("egress refused: the address is in no allowed network")
 
 
+def find_refusal(url: str, allow: Iterable[str]) -> str:
+    """Why nothing reaches `url` as it stands here, whatever its name resolves to; empty where something may."""
+    guard = Guard(allow)
+    try:
+        parsed = parse(url)
+        reach, host = guard.judge(parsed), read_host(parsed)
+        if read_address(host):
+            guard.check(reach, host, parsed.port or 0)
+    except EgressRefused as refused:
+        return str(refused)
+    return ""
+
+
 def parse(url: str) -> URL:
     """The URL as it goes out, byte for byte: a signed query dies by the smallest re-encoding.
 

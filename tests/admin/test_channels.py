@@ -9,7 +9,7 @@ from django.test import Client
 from django.urls import reverse
 
 from providers.models import Channel, Credential
-from tests.admin.forms import fill_in, read_errors, read_log, select
+from tests.admin.forms import fill_in, read_errors, read_log, read_messages, select
 from tests.admin.world import SECRET, World, read_routes
 
 CHANNELS = reverse("admin:providers_channel_changelist")
@@ -72,6 +72,29 @@ def test_a_credential_is_not_changed_through_its_channel(olga: Client, world: Wo
 
 
 # --- channels ---
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("http://carrier.example/v1", "only https on port 443"),
+        ("https://carrier.example:8443/v1", "only https on port 443"),
+        ("https://169.254.169.254/v1", "the address is not public"),
+        ("https://carrier.example/v1", ""),
+        ("https://203.0.112.7/v1", ""),
+        ("http://127.0.0.1:8001/v1", ""),
+    ],
+)
+def test_an_address_that_is_not_reached_is_saved_with_a_warning(
+    olga: Client, world: World, settings: Any, typed: str, said: str
+) -> None:
+    """It may be allowed later; until then every call would be refused without a word here."""
+    settings.EGRESS_ALLOW = ["127.0.0.1:8001"]
+    answer = olga.post(page_of(world.first), fill_in(olga, page_of(world.first), base_url=typed), follow=True)
+    warning = f"Nothing will reach it: egress refused: {said}. EGRESS_ALLOW opens more."
+    assert read_messages(answer)[:-1] == ([warning] if said else [])
+    world.first.refresh_from_db()
+    assert world.first.base_url == typed
 
 
 def test_a_channel_with_its_credential_and_offer_in_one_form(olga: Client, world: World) -> None:
