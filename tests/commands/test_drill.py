@@ -114,7 +114,7 @@ def test_an_expectation_of_no_chapter_is_refused() -> None:
 
 
 def make_order(number: int = 1, *, n: int = 1, model: str = FIRST, key: str = "") -> Order:
-    return Order(number, model, f"a lantern, drill-1-quiet-{number}", n, (512, 512), "url", key, replays=False)
+    return Order(number, model, f"a lantern, day-1-quiet-{number}", n, (512, 512), "url", key, replays=False)
 
 
 def make_seen(generation: str, *, images: int = 1, label: str = "200", **more: Any) -> Seen:
@@ -151,7 +151,7 @@ WELL = Evidence(
     counts={},
 )
 #: What scripts and the run count themselves, where all goes well.
-EXTRA = {"struck": 0, "throttled": 0}
+EXTRA = {"struck": 0, "throttled": 0, "still_running": 0}
 
 
 def list_broken(evidence: Evidence, chapter: str = "quiet", **extra: int) -> list[str]:
@@ -207,6 +207,10 @@ def test_limits_that_were_broken() -> None:
     assert list_broken(WELL, throttled=3) == ["throttled is 3"]
 
 
+def test_what_never_ends() -> None:
+    assert list_broken(WELL, still_running=1) == ["still_running is 1"]
+
+
 def test_a_lost_reply_is_possible_cost_and_no_more() -> None:
     lost = replace(
         WELL,
@@ -254,9 +258,9 @@ def test_late_answers_are_collected() -> None:
 
 
 def test_the_same_seed_orders_the_same_things() -> None:
-    drawn = [[Taste("drill-1-quiet-", random.Random(seed)).make_order() for _ in range(1)] for seed in (1, 1, 2)]
+    drawn = [[Taste("day-1-quiet-", random.Random(seed)).make_order() for _ in range(1)] for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
-    taste = Taste("drill-1-quiet-", random.Random(1))
+    taste = Taste("day-1-quiet-", random.Random(1))
     orders = [taste.make_order() for _ in range(200)]
     assert len({order.prompt for order in orders}) == 200
     assert {order.model for order in orders} == set(MODELS)
@@ -266,9 +270,9 @@ def test_the_same_seed_orders_the_same_things() -> None:
 
 
 def test_an_order_that_is_asked_for() -> None:
-    order = Taste("drill-1-slow-", random.Random(1)).make_order(directive="[[sim: hang]]", model=SECOND, n=4)
+    order = Taste("day-1-slow-", random.Random(1)).make_order(directive="[[sim: hang]]", model=SECOND, n=4)
     assert (order.model, order.n) == (SECOND, 4)
-    assert order.prompt.endswith("drill-1-slow-1 [[sim: hang]]")
+    assert order.prompt.endswith("day-1-slow-1 [[sim: hang]]")
 
 
 def test_leaks_are_looked_for_outside_of_pictures() -> None:
@@ -374,7 +378,7 @@ def play(name: str, *verdicts: Verdict, **figures: Any) -> Played:
 
 
 def test_what_is_told() -> None:
-    quiet = judge_all((*ALWAYS, expect("missing", IS, 0)), count_all(WELL))
+    quiet = judge_all((*ALWAYS, expect("missing", IS, 0)), count_all(WELL) | EXTRA)
     findings = Findings(
         played=[
             play("quiet", *quiet),
@@ -418,7 +422,7 @@ def test_what_is_told() -> None:
 
 def test_what_is_expected_everywhere_names_where_it_was_not_so() -> None:
     sick = replace(WELL, generations={"gen_1": make_row(2)})
-    told = report.render(Findings(played=[play("quiet", *judge_all(ALWAYS, count_all(sick)))])).splitlines()
+    told = report.render(Findings(played=[play("quiet", *judge_all(ALWAYS, count_all(sick) | EXTRA))])).splitlines()
     words = "each picture that was charged is had, and none that was had is free"
     assert f"  BROKEN  {words}: mischarged is 1" in told
     assert f"  BROKEN  {words}: not in quiet" in told
@@ -616,19 +620,19 @@ async def order(gateway: Any, prompt: str, **more: Any) -> None:
 async def test_rows_are_told_by_their_tag(gateway: Any, customer: Customer) -> None:
     from asgiref.sync import sync_to_async
 
-    await order(gateway, "a lantern, drill-1-quiet-1", n=2)
-    await order(gateway, "a lantern, drill-1-lost-1 [[sim: reset billed=true]]")
-    tally = await sync_to_async(deeds.read_tally)(tag="drill-1-quiet-")
+    await order(gateway, "a lantern, day-1-quiet-1", n=2)
+    await order(gateway, "a lantern, day-1-lost-1 [[sim: reset billed=true]]")
+    tally = await sync_to_async(deeds.read_tally)(tag="day-1-quiet-")
     [row] = tally["generations"].values()
     assert (row["state"], row["n"], row["delivered"], row["charged"]) == ("succeeded", 2, 2, 2)
     assert [(one["state"], one["least"], one["most"]) for one in tally["attempts"]] == [("succeeded", 2, 2)]
-    tally = await sync_to_async(deeds.read_tally)(tag="drill-1-lost-")
+    tally = await sync_to_async(deeds.read_tally)(tag="day-1-lost-")
     [row] = tally["generations"].values()
     assert (row["state"], row["failure"], row["charged"]) == ("failed", "upstream_failed", 0)
     assert [(one["state"], one["least"], one["most"]) for one in tally["attempts"]] == [("unknown", 0, 1)]
-    charged = await sync_to_async(deeds.list_charged)(tag="drill-1-")
+    charged = await sync_to_async(deeds.list_charged)(tag="day-1-")
     assert [(width, height, slot) for _, width, height, _, slot in charged] == [(512, 512, 0), (512, 512, 1)]
-    assert await sync_to_async(deeds.count_running)(tag="drill-1-") == 0
+    assert await sync_to_async(deeds.count_running)(tag="day-1-") == 0
 
 
 # --- the upstream ---

@@ -16,7 +16,6 @@ from crazyrouter.management.drill.expectations import Expectation, NotAnExpectat
 from crazyrouter.management.drill.plan import POSTGRESQL, SQLITE, Plan
 from crazyrouter.management.drill.run import run_drill
 from crazyrouter.management.drill.site import SiteFailed
-from crazyrouter.management.drill.stage import ChapterStuck
 from crazyrouter.management.drill.upstream import UpstreamFailed
 
 #: Nothing was found out, which is something else than a broken expectation.
@@ -56,7 +55,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             code = run_drill(read_plan(options), say=self.stderr.write, write=self.stdout.write, json=options["json"])
-        except (SiteFailed, DeedFailed, UpstreamFailed, ChapterStuck, ChildFailed) as error:
+        except (SiteFailed, DeedFailed, UpstreamFailed, ChildFailed) as error:
             raise CommandError(f"drill: {error}", returncode=NOT_DRILLED) from error
         if code:
             raise SystemExit(code)

@@ -35,6 +35,7 @@ ALWAYS = (
     Expectation("customers sent orders", "orders", AT_LEAST, 1),
     Expectation("each picture that was charged is had, and none that was had is free", "mischarged", IS, 0),
     Expectation("nothing was generated that nobody was told of", "unheard", IS, 0),
+    Expectation("everything came to its end", "still_running", IS, 0),
     Expectation("every answer and picture was whole", "faults", IS, 0),
     Expectation("no answer names a carrier", "leaks", IS, 0),
     Expectation("whoever was turned away was told when to come again", "hintless", IS, 0),

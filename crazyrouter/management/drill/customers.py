@@ -19,14 +19,15 @@ import orjson
 
 from crazyrouter.management.drill.pictures import find_fault
 from crazyrouter.management.drill.shop import FIRST, SECOND, TASKS
-from crazyrouter.management.drill.wire import Answer, Unanswered, call
+from crazyrouter.management.drill.wire import Answer, Unanswered, Why, call
 
 PATH = "/v1/images/generations"
 #: How often a connection that broke is tried anew, and the pause before.
 TRIES = 6
 RETRY_PAUSE_S = 0.3
 COLLECT_PAUSE_S = 0.5
-#: Of answers: only what carriers, their hosts, ids or keys would leave there. Prompts are never part of an answer.
+#: Of answers: only what carriers, their hosts, ids or keys would leave there. A rewritten prompt has its tag in it,
+#: which must be none of these.
 FORBIDDEN = (
     "sk-sim-",
     "drill-a",
@@ -178,6 +179,8 @@ class Customers:
             except Unanswered as error:
                 seen.label = str(error.why)
                 seen.broken += 1
+                if error.why is Why.SILENT:
+                    return None
             await asyncio.sleep(RETRY_PAUSE_S * (attempt + 1))
         return None
 

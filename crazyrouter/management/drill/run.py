@@ -76,7 +76,7 @@ def run_drill(plan: Plan, *, say: Say, write: Say, json: Path | None) -> int:
 
 
 async def drill(plan: Plan, say: Say) -> Findings:
-    """Raises SiteFailed, DeedFailed, UpstreamFailed, ChapterStuck."""
+    """Raises SiteFailed, DeedFailed, UpstreamFailed."""
     end_on_sigterm()
     findings = Findings()
     say("starting a server" if plan.ready_file is None else f"drilling the server of {plan.ready_file}")
@@ -123,7 +123,7 @@ async def open_drill(plan: Plan, site: Site) -> AsyncIterator[Drill]:
             site=site,
             clerk=clerk,
             upstream=upstream,
-            name=f"drill-{secrets.token_hex(3)}",
+            name=f"day-{secrets.token_hex(3)}",
             api_key=opened["api_key"],
             deadline_s=opened["deadline_s"],
             keys=keys,
@@ -141,7 +141,7 @@ async def play(drill: Drill, chapter: Chapter) -> Played:
     watching = asyncio.create_task(stage.watch.run())
     try:
         await chapter.script(stage)
-        await stage.settle()
+        stage.extra["still_running"] = await stage.settle()
         await stage.watch.look()
     finally:
         await stage.customers.leave()
