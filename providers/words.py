@@ -124,8 +124,9 @@ def describe_change(health: OfferHealth | None) -> str:
     """Since when, why, and what comes next; empty for a circuit that never moved."""
     if health is None or health.changed_at is None:
         return ""
-    why = f": {health.reason}" if health.reason else ""
-    return f"since {tell_time(health.changed_at)}{why}{describe_probe(health)}"
+    why, then = f": {health.reason}" if health.reason else "", describe_probe(health)
+    # A carrier's words end as the carrier likes.
+    return f"since {tell_time(health.changed_at)}{why.rstrip('.') if then else why}{then}"
 
 
 def describe_probe(health: OfferHealth) -> str:

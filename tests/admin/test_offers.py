@@ -230,6 +230,15 @@ def break_down(offer: Offer, **columns: Any) -> None:
     OfferHealth.objects.create(offer=offer, **facts | columns)
 
 
+def test_a_carriers_full_stop_ends_no_sentence_of_ours(olga: Client, world: World) -> None:
+    break_down(world.offer, reason="5 calls in a row failed: overloaded: 503 Please try again later.")
+    words = " ".join(olga.get(page_of(world.offer)).content.decode().split())
+    assert "503 Please try again later; probed next at" in words
+    OfferHealth.objects.update(circuit="closed", retry_at=None)
+    words = " ".join(olga.get(page_of(world.offer)).content.decode().split())
+    assert "503 Please try again later." in words
+
+
 def test_a_page_tells_how_its_offer_fares(olga: Client, world: World) -> None:
     break_down(world.offer, cooling_until=timezone.now() + timedelta(minutes=1), cooling_reason="throttled")
     html = olga.get(page_of(world.offer)).content.decode()
