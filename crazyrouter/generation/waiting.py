@@ -23,13 +23,12 @@ from crazyrouter.generation.journal.queue import (
     Dropped,
     Leaving,
     Name,
-    Tick,
     forget_calls,
-    grant_turns,
     leave_queue,
     name_ask,
     place_asks,
 )
+from crazyrouter.generation.journal.turns import Tick, grant_turns
 from crazyrouter.generation.lane import Lane, LaneClosed
 from crazyrouter.generation.models import WaitingCall
 from crazyrouter.generation.order import Ask

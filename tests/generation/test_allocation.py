@@ -17,8 +17,8 @@ from crazyrouter.generation.allocation import (
     InLine,
     describe_retry,
     split,
-    take_turns,
 )
+from crazyrouter.generation.line import take_turns
 from crazyrouter.generation.order import Ask, Order
 from providers.capacity import DEFAULT_CALL_MS, MARGIN_MS, Room, estimate_wait_ms
 from providers.routing import Decision, Route

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from crazyrouter.generation import evidence as module
 from crazyrouter.generation.copies import NEVER_SENT
-from crazyrouter.generation.driver import make_withdrawn
+from crazyrouter.generation.ends import make_withdrawn
 from crazyrouter.generation.evidence import (
     DAYS,
     Comparison,

@@ -10,7 +10,7 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from crazyrouter.files.store import StoredPicture
-from crazyrouter.generation.driver import list_again
+from crazyrouter.generation.ends import list_again
 from crazyrouter.generation.models import Attempt
 from crazyrouter.generation.order import Call, CallResult, Failure
 from providers.models import Channel, Credential

@@ -20,8 +20,9 @@ from django.db.models.functions import Now
 from crazyrouter.generation import lane as lane_module
 from crazyrouter.generation import waiting as waiting_module
 from crazyrouter.generation.journal.opening import Opened, Opening, open_generations
-from crazyrouter.generation.journal.queue import READ_CROWDS, READ_LINE, Asking, grant_turns, place_asks
+from crazyrouter.generation.journal.queue import READ_CROWDS, Asking, place_asks
 from crazyrouter.generation.journal.results import Ended, book_results
+from crazyrouter.generation.journal.turns import READ_LINE, grant_turns
 from crazyrouter.generation.lane import Entry, write_batch
 from crazyrouter.generation.models import Attempt, Generation, Turn, WaitingCall
 from crazyrouter.generation.order import CallResult, Failure, Order
@@ -31,7 +32,7 @@ from providers.contract import Billed, Code, Scope
 from providers.models import Capacity, Channel, Offer, UpstreamAccount
 from tests.books import count_rows_async, read_violations, read_violations_async
 from tests.generation.test_lost_database import fail_first
-from tests.generation.test_recovery import build_orders, make_ask, shift_leases
+from tests.generation.test_recovery import build_orders, make_ask, shift_leases, wait_for
 from tests.race import race
 from tests.shop import Customer, open_channel, open_customer
 from tests.simulator.running import RunningSimulator
@@ -162,7 +163,7 @@ async def test_who_waits_in_vain_is_told_when_it_would_have_been(
     capacity = await limit_async(max_running=1)
     await Capacity.objects.filter(pk=capacity.pk).aupdate(call_ms=200)
     slow = asyncio.create_task(gateway.post(URL, json=SMALL | {"prompt": hold(2)}))
-    await asyncio.sleep(0.1)
+    await wait_for(Attempt.objects.aexists)
     [vain] = await order(gateway)
     assert (vain.status_code, vain.json()["error"]["code"]) == (429, "rate_limit_exceeded")
     assert int(vain.headers["retry-after"]) >= 1
@@ -177,10 +178,10 @@ async def test_nobody_waits_for_a_channel_that_is_taken_out_of_service(
 ) -> None:
     await limit_async(max_running=1)
     slow = asyncio.create_task(gateway.post(URL, json=SMALL | {"prompt": hold(3)}))
-    await asyncio.sleep(0.1)
+    await wait_for(Attempt.objects.aexists)
     waiting = asyncio.create_task(gateway.post(URL, json=SMALL))
     await asyncio.sleep(0.1)
-    assert await sync_to_async(read_capacity)() == (1, 1)
+    await wait_for(sync_to_async(lambda: read_capacity() == (1, 1)))
     await Offer.objects.filter(model__name=MODEL).aupdate(enabled=False)
     refused = await waiting
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "no_channel_available")
@@ -197,9 +198,9 @@ async def test_who_waits_follows_a_swap(gateway: httpx.AsyncClient, simulator: R
     await Offer.objects.filter(channel=second).aupdate(enabled=False)
     await limit_async(max_running=1)
     slow = asyncio.create_task(gateway.post(URL, json=SMALL | {"prompt": hold(4)}))
-    await asyncio.sleep(0.1)
+    await wait_for(Attempt.objects.aexists)
     waiting = asyncio.create_task(gateway.post(URL, json=SMALL))
-    await asyncio.sleep(0.1)
+    await wait_for(WaitingCall.objects.aexists)
     await Offer.objects.filter(channel=second).aupdate(enabled=True)
     assert (await waiting).status_code == 200
     assert not slow.done()
@@ -260,7 +261,7 @@ async def test_a_commit_of_which_nobody_heard_is_found_again(
     monkeypatch.setattr(waiting_module, "LOOK_FOR_LOST_S", 0.2)
     await limit_async(max_running=1)
     slow = asyncio.create_task(gateway.post(URL, json=SMALL | {"prompt": hold(0.5)}))
-    await asyncio.sleep(0.1)
+    await wait_for(Attempt.objects.aexists)
     lose_answers(monkeypatch, step)
     [response] = await order(gateway, n=2)
     assert (response.status_code, len(response.json()["data"])) == (200, 2)

@@ -21,7 +21,8 @@ from crazyrouter.files.models import StoredImage
 from crazyrouter.files.store import StoredPicture
 from crazyrouter.generation import driver as driver_module
 from crazyrouter.generation import lane as lane_module
-from crazyrouter.generation.driver import Driver, list_again
+from crazyrouter.generation.driver import Driver
+from crazyrouter.generation.ends import list_again
 from crazyrouter.generation.journal.attempts import accept_attempts
 from crazyrouter.generation.journal.finishing import finish_generations
 from crazyrouter.generation.journal.leases import Lease, claim_expired, give_back_leases, refresh_leases

@@ -12,7 +12,7 @@ from asgiref.sync import sync_to_async
 from django.db import connection, transaction
 
 from crazyrouter.generation import waiting
-from crazyrouter.generation.journal import queue
+from crazyrouter.generation.journal import queue, turns
 from crazyrouter.generation.journal.opening import Opening, open_generations
 from crazyrouter.generation.models import Attempt
 from crazyrouter.generation.order import Order
@@ -91,9 +91,9 @@ async def test_who_waits_for_a_trial_to_end_does_not_ask_all_the_time(
     await sync_to_async(half_open)()
     looks: list[int] = []
 
-    def count(connection: Any, items: Sequence[queue.Tick]) -> list[queue.Turns]:
+    def count(connection: Any, items: Sequence[turns.Tick]) -> list[turns.Turns]:
         looks.append(len(items))
-        return queue.grant_turns(connection, items)
+        return turns.grant_turns(connection, items)
 
     monkeypatch.setattr(waiting, "grant_turns", count)
     simulator.add_rule("latency", seconds=3, match={"endpoint": "async"}, times=1)

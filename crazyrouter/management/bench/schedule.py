@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
-from crazyrouter.generation.allocation import Allocator, Crowd, InLine, take_turns
+from crazyrouter.generation.allocation import Allocator, Crowd, InLine
+from crazyrouter.generation.line import take_turns
 from crazyrouter.generation.order import Ask, Order
 from crazyrouter.generation.waiting import LONGEST_PAUSE_S, SHORTEST_PAUSE_S
 from providers.capacity import MARGIN_MS, Room
