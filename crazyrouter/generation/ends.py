@@ -14,6 +14,8 @@ from providers.contract import Billed, Code, Scope
 from providers.health import Report
 from providers.routing import is_trial
 
+WITHDRAWN = Failure(Code.NOT_AVAILABLE, Billed.NO, Scope.OFFER, "never sent: taken out of service meanwhile")
+
 
 @dataclass(frozen=True, slots=True)
 class Again:
@@ -30,7 +32,9 @@ def list_again(call: Call, result: CallResult) -> Iterator[Again]:
     for failure, slots in share_slots(call, result):
         follows = judge_failure(failure).next
         tried = call.tried if failure.code == Code.RATE_LIMITED else call.tried | {call.route.offer_id}
-        reason = f"after {call.route.channel_name} failed: {failure.code}"
+        channel = call.route.channel_name
+        gone = failure.detail == WITHDRAWN.detail
+        reason = f"after {channel} was taken out of service" if gone else f"after {channel} failed: {failure.code}"
         if slots and follows is Next.NEXT_CANDIDATE:
             yield Again(slots, tried, call.paid_tries, reason)
         elif slots and follows is Next.RETRY_IF_ALLOWED and call.paid_tries < call.route.retry_billed:
@@ -61,8 +65,7 @@ def make_vain(ask: Ask, vain: NoRoom) -> CallResult:
 
 def make_withdrawn(call: Call) -> CallResult:
     """The channel went out of service between the grant and the submit."""
-    failure = Failure(Code.NOT_AVAILABLE, Billed.NO, Scope.OFFER, "never sent: taken out of service meanwhile")
-    return CallResult(call.number, Attempt.State.REJECTED, failures=(failure,))
+    return CallResult(call.number, Attempt.State.REJECTED, failures=(WITHDRAWN,))
 
 
 def give_room_back(call: Call, result: CallResult, began: float) -> CallResult:

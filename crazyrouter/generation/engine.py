@@ -49,6 +49,8 @@ from providers.transport import Transport
 
 logger = logging.getLogger(__name__)
 
+#: An estimate is a little off: whose turn is due just behind the limit may still have it. In seconds.
+QUEUE_GRACE_S = 2.0
 #: Pictures that no row names are swept after an hour; those that wait for the rest of their generation are kept.
 TOUCH_EVERY_S = 900.0
 
@@ -283,6 +285,6 @@ class Engine:
             desk=self._desk,
             keep_lease=keep_lease,
             deadline=since + left_s,
-            queue_until=since + settings.QUEUE_LIMIT_S,
+            queue_until=since + settings.QUEUE_LIMIT_S + QUEUE_GRACE_S,
             leased_until=since + settings.LEASE_S,
         )

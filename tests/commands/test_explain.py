@@ -100,7 +100,7 @@ def test_a_wait_is_estimated(world: World) -> None:
 
 
 def test_who_waits_is_counted(world: World) -> None:
-    capacity = limit(world.first, max_running=2, call_ms=10_000)
+    capacity = limit(world.first, max_running=2, running=2, call_ms=10_000)
     other = Account.objects.create(name="Bolt")
     later = timezone.now() + timedelta(minutes=1)
     change(world.generation, state="running", delivered=0, lease_expires_at=later)
@@ -109,9 +109,9 @@ def test_who_waits_is_counted(world: World) -> None:
             generation=world.generation, number=number, account=other, model=world.max, wants=str(capacity.pk)
         )
     lines = explain("qwen-image-max")
-    assert "the next call can start now; 2 calls wait for it" in lines[4]
-    # One turn of the other account goes before the first of this one: half of the time of a call.
-    assert read_section(lines, "1 image now:") == ["  call 1: slot 0 waits for room, about 5.0 s"]
+    assert "2 calls wait for it" in lines[4]
+    # One turn of the other account goes before the first of this one, and a call ends every five seconds.
+    assert read_section(lines, "1 image now:") == ["  call 1: slot 0 waits for room, about 10.0 s"]
 
 
 def test_a_wait_that_is_too_long_is_an_answer(world: World, settings: Any) -> None:

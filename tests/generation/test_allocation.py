@@ -121,11 +121,30 @@ def test_no_window_ever_holds_more_than_the_burst(interval: int, burst: int, ste
         assert last - first >= burst * interval
 
 
-def test_a_wait_is_what_stands_before_it_at_the_rate_of_all_rooms() -> None:
+def test_a_wait_is_played_through_over_all_rooms() -> None:
+    """One starts every 560 ms, the other ends a call every 2 s: 560, 1120, 1680, 2000, 2240 and so on."""
     rooms = [Room(1, 500, 1, None, starts=[NOW]), Room(2, None, 1, 4, running=4, call_ms=8000)]
-    per_ms = 1 / (500 + MARGIN_MS) + 4 / 8000
-    assert estimate_wait_ms(rooms, ahead=10, now_ms=NOW) == pytest.approx(500 + MARGIN_MS + 10 / per_ms)
+    every = 500 + MARGIN_MS
+    moments = sorted([every * k for k in range(1, 20)] + [2000 * k for k in range(1, 20)])
+    assert [estimate_wait_ms(rooms, ahead=ahead, now_ms=NOW) for ahead in range(12)] == moments[:12]
+    assert [(room.starts, room.running) for room in rooms] == [([NOW], 0), ([], 4)]
     assert estimate_wait_ms([], ahead=0, now_ms=NOW) == float("inf")
+    assert estimate_wait_ms([Room(1, None, 1, None)], ahead=3000, now_ms=NOW) == 0
+
+
+def test_a_window_opens_for_its_whole_burst() -> None:
+    """Two a minute: whoever is third in line starts with the second window, and so does the fourth."""
+    room = Room(1, 30_000, 2, None, starts=[NOW, NOW])
+    window = 60_000 + MARGIN_MS
+    waits = [estimate_wait_ms([room], ahead=ahead, now_ms=NOW) for ahead in range(5)]
+    assert waits == [window, window, 2 * window, 2 * window, 3 * window]
+    behind = estimate_wait_ms([room], ahead=1000, now_ms=NOW)
+    assert behind == pytest.approx(1002 / 2 * window, rel=0.01)
+
+
+def test_places_that_are_free_are_taken_before_anybody_waits() -> None:
+    room = Room(1, None, 1, 3, running=1, call_ms=9000)
+    assert [estimate_wait_ms([room], ahead=ahead, now_ms=NOW) for ahead in range(4)] == [0, 0, 3000, 6000]
 
 
 # --- new calls ---

@@ -10,7 +10,7 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from crazyrouter.files.store import StoredPicture
-from crazyrouter.generation.ends import list_again
+from crazyrouter.generation.ends import list_again, make_withdrawn
 from crazyrouter.generation.models import Attempt
 from crazyrouter.generation.order import Call, CallResult, Failure
 from providers.models import Channel, Credential
@@ -259,3 +259,11 @@ def test_what_was_paid_for_is_ordered_again_as_often_as_the_channel_allows() -> 
     route = replace(ROUTE, retry_billed=2)
     tries = [len(list(list_again(Call(1, (0,), route, paid_tries=paid), result))) for paid in range(4)]
     assert tries == [1, 1, 0, 0]
+
+
+def test_the_next_attempt_says_what_became_of_the_last() -> None:
+    call = Call(1, (0,), ROUTE)
+    withdrawn = make_withdrawn(call)
+    failed = CallResult(1, "rejected", failures=(fail("overloaded", "no"),))
+    reasons = [one.reason for result in (withdrawn, failed) for one in list_again(call, result)]
+    assert reasons == ["after channel 1 was taken out of service", "after channel 1 failed: overloaded"]

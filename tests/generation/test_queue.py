@@ -162,7 +162,7 @@ async def test_who_waits_in_vain_is_told_when_it_would_have_been(
     settings.QUEUE_LIMIT_S = 0.6
     capacity = await limit_async(max_running=1)
     await Capacity.objects.filter(pk=capacity.pk).aupdate(call_ms=200)
-    slow = asyncio.create_task(gateway.post(URL, json=SMALL | {"prompt": hold(2)}))
+    slow = asyncio.create_task(gateway.post(URL, json=SMALL | {"prompt": hold(5)}))
     await wait_for(Attempt.objects.aexists)
     [vain] = await order(gateway)
     assert (vain.status_code, vain.json()["error"]["code"]) == (429, "rate_limit_exceeded")
