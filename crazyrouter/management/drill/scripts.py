@@ -20,6 +20,9 @@ HARMLESS = ("image_format format=jpeg", "image_size width=520 height=520", "imag
 #: How much slower the slow chapter is.
 SLOWER = 10.0
 LOST_REPLIES = 2
+#: Orders that are under way when a process dies, half of them there, and how much longer than others they take.
+IN_FLIGHT = 8
+LONG_S = 3.0
 #: What a process may take beyond its lease until somebody has its work, and as long again for pictures and answers.
 TAKEOVER_S = 20.0
 #: How many come at once in a rush, beside the load.
@@ -138,9 +141,10 @@ async def kill_process(stage: Stage) -> None:
     """SIGKILL with calls in flight; whoever waited there asks again elsewhere."""
     async with stage.load():
         await stage.pass_time(0.4)
-        for number in range(4):
-            stage.order(model=TASKS if number % 2 else FIRST)
-        await stage.pass_time(0.0, least_s=0.4)
+        for number in range(IN_FLIGHT):
+            directive = f"[[sim: latency seconds={stage.plan.latency_s + LONG_S:g}]]"
+            stage.order(directive=directive, model=FIRST if number < IN_FLIGHT // 2 else TASKS, n=1)
+        await stage.wait_for_running(lambda running: running >= IN_FLIGHT)
         stage.site.kill_second()
         await stage.pass_time(0.1, least_s=1.0)
         await stage.site.start_second()

@@ -120,14 +120,18 @@ class Stage:
             self.keys[side.letter] = side.make_key()
             await self.clerk.ask("replace_keys", channels=side.channels, secret=self.keys[side.letter])
 
-    async def settle(self) -> int:
-        """Until nothing of the chapter runs any more, within reason; how much still does."""
+    async def wait_for_running(self, is_enough: Callable[[int], bool]) -> int:
+        """Until so many generations are durable and not over, within reason; how many there are."""
         end = time.monotonic() + PATIENCE_S
         while True:
             running: int = await self.clerk.ask("count_running", tag=self.tag)
-            if not running or time.monotonic() > end:
+            if is_enough(running) or time.monotonic() > end:
                 return running
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.1)
+
+    async def settle(self) -> int:
+        """Until nothing of the chapter runs any more; how much still does."""
+        return await self.wait_for_running(lambda running: running == 0)
 
     async def swap(self, from_side: Side, to_side: Side) -> list[int]:
         """Every model of the drill from one carrier to the other."""
