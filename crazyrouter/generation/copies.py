@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from crazyrouter.generation.journal.shadows import EndedCopy
+from crazyrouter.generation.journal.shadow_ends import EndedCopy
 from crazyrouter.generation.order import Call, Failure, Order
 from providers.contract import Billed, Code, Scope
 from providers.health import Report

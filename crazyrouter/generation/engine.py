@@ -24,6 +24,7 @@ from crazyrouter.files.errors import StorageError
 from crazyrouter.files.store import touch_pictures
 from crazyrouter.generation.allocation import Placement
 from crazyrouter.generation.driver import Desk, Driver
+from crazyrouter.generation.ends import make_vain
 from crazyrouter.generation.journal.answers import record_answers
 from crazyrouter.generation.journal.leases import Lease, claim_expired, give_back_leases, refresh_leases
 from crazyrouter.generation.journal.opening import Opening, open_generations
@@ -43,7 +44,7 @@ from crazyrouter.generation.router import Router
 from crazyrouter.generation.shadowing import Shadows
 from crazyrouter.generation.snapshot import Reader, Snapshot, Unavailable
 from crazyrouter.generation.upstream import Upstream
-from crazyrouter.generation.waiting import Queue
+from crazyrouter.generation.waiting import NoRoom, Queue
 from crazyrouter.generation.wellbeing import Wellbeing
 from providers.transport import Transport
 
@@ -271,8 +272,11 @@ class Engine:
         placement = Placement()
         if resumption.unsent and resumption.left_s > 0:
             decision = await self._router.choose(resumption.order)
+            ask = driver.make_ask(resumption.unsent, decision, reason="taken over")
             if decision.candidates:
-                placement = await driver.place(driver.make_ask(resumption.unsent, decision, reason="taken over"))
+                placement = await driver.place(ask)
+            else:
+                driver.ended.append(make_vain(ask, NoRoom(None)))
         return await driver.drive(placement, resumption.accepted, resumption.broken)
 
     def _make_driver(self, order: Order, owner: str, *, left_s: float, since: float) -> Driver:

@@ -27,17 +27,8 @@ from crazyrouter.files.pictures import check_size
 from crazyrouter.files.store import measure_picture
 from crazyrouter.generation.copies import NEVER_SENT, STOPPED, Original, Seen, Size, make_end, make_report
 from crazyrouter.generation.driver import LATE_MS, WRITE_PATIENCE_S, WRITE_PAUSE_S, Desk
-from crazyrouter.generation.journal.shadows import (
-    FIRST_NUMBER,
-    AcceptedCopy,
-    Copy,
-    EndedCopy,
-    Opened,
-    accept_shadows,
-    end_shadows,
-    find_lost,
-    open_shadows,
-)
+from crazyrouter.generation.journal.shadow_ends import AcceptedCopy, EndedCopy, accept_shadows, end_shadows, find_lost
+from crazyrouter.generation.journal.shadows import FIRST_NUMBER, Copy, Opened, open_shadows
 from crazyrouter.generation.lane import LaneClosed, Operation
 from crazyrouter.generation.models import Attempt
 from crazyrouter.generation.order import Ask, Call, Failure, Order, Outcome

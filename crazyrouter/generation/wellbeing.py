@@ -1,7 +1,8 @@
 """What one process knows of the health of offers, and its part in finding out: reports written, probes made.
 
 A call's end costs a request nothing here: reports are collected, failures written at once, successes once a second, as
-one write of the lane. Cool-downs that this process has met hold from that moment; other processes read them from rows.
+one write of the lane. A cool-down that this process has met holds from that moment; once it is in its row, that is
+where every process reads it.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ WRITE_EVERY_S = 1.0
 #: Before what could not be written is tried again: a row that is written elsewhere, a database that is away.
 SKIPPED_PAUSE_S = 0.05
 AWAY_PAUSE_S = 1.0
+#: Longer than a failure takes to its row and from there into the snapshot: then the row says it, or that it was reset.
+BRIDGE_S = 5.0
 #: How often circuits are looked at whose pause may be over.
 LOOK_EVERY_S = 2.0
 #: Below the time after which another process may make the same probe.
@@ -80,7 +83,7 @@ class Wellbeing:
 
     @property
     def cooling(self) -> Mapping[int, float]:
-        """Offer id -> epoch seconds until which this process knows that it cools down. It changes as that does."""
+        """Offer id -> epoch seconds until which it cools down, for what no row may say yet. It changes as that does."""
         return MappingProxyType(self._cooling)
 
     def note(self, report: Report) -> None:
@@ -103,11 +106,13 @@ class Wellbeing:
             logger.exception("what the last calls said of their offers is lost")
 
     def _cool(self, report: Report) -> None:
-        now = time.time()
-        for offer_id in [one for one, until in self._cooling.items() if until <= now]:
+        until = time.time() + choose_cooling_s(report.retry_after_s)
+        until = self._cooling[report.offer_id] = max(until, self._cooling.get(report.offer_id, 0.0))
+        asyncio.get_running_loop().call_later(BRIDGE_S, self._leave_to_row, report.offer_id, until)
+
+    def _leave_to_row(self, offer_id: int, until: float) -> None:
+        if self._cooling.get(offer_id) == until:
             del self._cooling[offer_id]
-        until = now + choose_cooling_s(report.retry_after_s)
-        self._cooling[report.offer_id] = max(until, self._cooling.get(report.offer_id, 0.0))
 
     async def _repeat(self, chore: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Until cancelled, whatever one round meets."""

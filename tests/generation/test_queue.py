@@ -19,6 +19,7 @@ from django.db.models.functions import Now
 
 from crazyrouter.generation import lane as lane_module
 from crazyrouter.generation import waiting as waiting_module
+from crazyrouter.generation import wellbeing as wellbeing_module
 from crazyrouter.generation.journal.opening import Opened, Opening, open_generations
 from crazyrouter.generation.journal.queue import READ_CROWDS, Asking, place_asks
 from crazyrouter.generation.journal.results import Ended, book_results
@@ -29,7 +30,8 @@ from crazyrouter.generation.order import CallResult, Failure, Order
 from crazyrouter.generation.runtime import close_runtime, get_runtime
 from providers.capacity import lock_capacities
 from providers.contract import Billed, Code, Scope
-from providers.models import Capacity, Channel, Offer, UpstreamAccount
+from providers.health import reset_health
+from providers.models import Capacity, Channel, Offer, OfferHealth, UpstreamAccount
 from tests.books import count_rows_async, read_violations, read_violations_async
 from tests.generation.test_lost_database import fail_first
 from tests.generation.test_recovery import build_orders, make_ask, shift_leases, wait_for
@@ -208,6 +210,22 @@ async def test_who_waits_follows_a_swap(gateway: httpx.AsyncClient, simulator: R
     assert [row async for row in Attempt.objects.order_by("id").values_list("channel__name", flat=True)][1] == "second"
 
 
+async def test_who_waits_for_a_cool_down_is_served_when_it_is_reset(
+    gateway: httpx.AsyncClient, simulator: RunningSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By an operator, in whichever process: the one that met the throttle goes by the row, too."""
+    monkeypatch.setattr(wellbeing_module, "BRIDGE_S", 0.5)
+    simulator.add_rule("throttle", retry_after=100, times=1)
+    waiting = asyncio.create_task(gateway.post(URL, json=SMALL))
+    await wait_for(OfferHealth.objects.exclude(cooling_until=None).aexists)
+    await wait_for(WaitingCall.objects.aexists)
+    offer = await Offer.objects.aget(model__name=MODEL)
+    assert await sync_to_async(reset_health)(offer, actor="olga")
+    async with asyncio.timeout(20):
+        assert (await waiting).status_code == 200
+    assert simulator.totals()["submissions"] == 2
+
+
 # --- after a crash, or a commit of which nobody heard ---
 
 
@@ -227,6 +245,23 @@ async def test_what_waited_when_its_process_died_is_asked_anew(
     assert sorted((len(one.pictures), one.failure) for one in outcomes) == [(0, "upstream_failed"), (1, ""), (1, "")]
     assert await sync_to_async(read_capacity)() == (0, 0)
     assert simulator.totals()["submissions"] == 2
+    assert await read_violations_async() == []
+
+
+async def test_what_waited_and_nobody_can_serve_any_more_ends_as_that(
+    gateway: httpx.AsyncClient, customer: Customer
+) -> None:
+    await limit_async(max_running=1)
+    orders = await sync_to_async(build_orders)(customer, 2)
+    await sync_to_async(open_all)(orders, "gone")
+    await Channel.objects.aupdate(enabled=False)
+    await asyncio.sleep(2)  # the snapshot of this process
+    await sync_to_async(shift_leases)(-1)
+    engine = get_runtime().engine
+    assert await engine.take_over() == 2
+    outcomes = await asyncio.gather(*[task for one in orders if (task := engine.find(one.id))])
+    # The first may have been sent; the second never was.
+    assert [one.failure for one in outcomes] == ["upstream_failed", "no_channel_available"]
     assert await read_violations_async() == []
 
 

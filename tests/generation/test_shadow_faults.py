@@ -11,10 +11,8 @@ from asgiref.sync import sync_to_async
 
 from crazyrouter.generation import lane as lane_module
 from crazyrouter.generation import shadowing
-from crazyrouter.generation.journal.shadows import (
-    end_shadows,
-    open_shadows,
-)
+from crazyrouter.generation.journal.shadow_ends import end_shadows
+from crazyrouter.generation.journal.shadows import open_shadows
 from crazyrouter.generation.models import Attempt
 from crazyrouter.generation.runtime import close_runtime, get_runtime
 from crazyrouter.generation.upstream_bill.differences import compare

@@ -11,18 +11,8 @@ from django.db import connection, transaction
 
 from billing.models import Account
 from crazyrouter.generation.journal.queue import Asking, place_asks
-from crazyrouter.generation.journal.shadows import (
-    COUNT_COPIES,
-    FIND_LOST,
-    AcceptedCopy,
-    Copy,
-    EndedCopy,
-    Opened,
-    accept_shadows,
-    end_shadows,
-    find_midnight,
-    open_shadows,
-)
+from crazyrouter.generation.journal.shadow_ends import FIND_LOST, AcceptedCopy, EndedCopy, accept_shadows, end_shadows
+from crazyrouter.generation.journal.shadows import COUNT_COPIES, Copy, Opened, find_midnight, open_shadows
 from crazyrouter.generation.models import Attempt, Generation, WaitingCall
 from crazyrouter.generation.recovery import load_resumptions
 from crazyrouter.generation.shadowing import end_lost_shadows, is_shared

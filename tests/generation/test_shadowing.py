@@ -11,9 +11,7 @@ from asgiref.sync import sync_to_async
 from django.db import connection
 
 from crazyrouter.generation import shadowing
-from crazyrouter.generation.journal.shadows import (
-    find_midnight,
-)
+from crazyrouter.generation.journal.shadows import find_midnight
 from crazyrouter.generation.models import Attempt, Generation, WaitingCall
 from crazyrouter.generation.order import Order, Outcome
 from crazyrouter.generation.runtime import get_runtime

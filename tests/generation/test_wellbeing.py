@@ -179,14 +179,18 @@ async def test_a_cool_down_is_known_here_at_once(process: Process, offer: Offer)
     assert health.cooling_until.timestamp() == pytest.approx(cooling[offer.pk], abs=10)
 
 
-async def test_cool_downs_that_are_over_are_forgotten(
-    process: Process, offer: Offer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = await sync_to_async(open_offer)(name="other")
-    monkeypatch.setattr(module, "choose_cooling_s", lambda said: said)
-    process.wellbeing.note(await make_report(offer, "rate_limited", retry_after_s=0.0))
-    process.wellbeing.note(await make_report(other, "rate_limited", retry_after_s=40.0))
-    assert list(process.wellbeing.cooling) == [other.pk]
+async def test_a_cool_down_is_left_to_its_row(process: Process, offer: Offer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There it may be reset; a later one begins anew here."""
+    monkeypatch.setattr(module, "BRIDGE_S", 0.3)
+    process.wellbeing.note(await make_report(offer, "rate_limited", retry_after_s=40.0))
+    await asyncio.sleep(0.2)
+    process.wellbeing.note(await make_report(offer, "rate_limited", retry_after_s=60.0))
+    await asyncio.sleep(0.2)
+    assert list(process.wellbeing.cooling) == [offer.pk]
+    await asyncio.sleep(0.3)
+    assert dict(process.wellbeing.cooling) == {}
+    health = await wait_for(lambda: OfferHealth.objects.exclude(cooling_until=None).first())
+    assert health.cooling_until.timestamp() > time.time() + 30
 
 
 async def test_what_another_process_is_writing_is_reported_again(

@@ -13,9 +13,7 @@ from asgiref.sync import sync_to_async
 from billing.models import Account, LedgerEntry
 from crazyrouter.files.models import StoredImage
 from crazyrouter.generation.journal.finishing import Finish, finish_generations
-from crazyrouter.generation.journal.shadows import (
-    Copy,
-)
+from crazyrouter.generation.journal.shadows import Copy
 from crazyrouter.generation.lane import Entry, write_batch
 from crazyrouter.generation.models import Attempt, Generation
 from crazyrouter.generation.order import Ask, CallResult, Failure, Order
