@@ -117,7 +117,8 @@ class Allocator:
         slots, number = ask.slots, ask.number
         while slots and (most is None or len(calls) < most):
             # Under its own number: of several calls of one order, too, one is the trial of a half-open circuit.
-            route, busy = self._find_room(replace(ask, number=number), in_turn=most is not None)
+            one = ask if number == ask.number else replace(ask, number=number)
+            route, busy = self._find_room(one, in_turn=most is not None)
             if route is None:
                 break
             routing = describe_choice(ask.decision, route, reason=ask.reason, busy=busy)
@@ -221,7 +222,6 @@ def describe_choice(
     *,
     reason: str,
     busy: Sequence[Mapping[str, Any]] = (),
-    waited_s: float = 0.0,
 ) -> dict[str, Any]:
     """What an operator reads later: who else could have served it, who could not and why, and why this one."""
     record: dict[str, Any] = {
@@ -233,6 +233,4 @@ def describe_choice(
         record["excluded"] = [{"offer": e.offer_id, "channel": e.channel_name, "why": e.why} for e in decision.excluded]
     if busy:
         record["busy"] = list(busy)
-    if waited_s:
-        record["waited_s"] = round(waited_s, 3)
     return record

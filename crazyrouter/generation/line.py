@@ -49,8 +49,7 @@ def take_turns(
     """Hand out the room there is, in turns. `line` is in order of arrival, over all processes.
 
     What is due to another process is left for it, unless it is `asleep`: it looks at the same line at the same moment.
-    An account that waits
-    for one model in vain is not therefore the first at another.
+    An account that waits for one model in vain is not therefore the first at another.
     """
     allocator.seen = {one: replace(room) for one, room in allocator.rooms.items()}
     rows: dict[Unit, deque[InLine]] = {}

@@ -1,6 +1,6 @@
 """The outcome table: what can happen to a request, what is answered, who pays, what becomes of its key, what follows.
 
-One table decides and tells: `judge` finds the row of an ended generation and `judge_call` that of one upstream call,
+One table decides and tells: `judge` finds the row of an ended generation, `judge_failure` that of a failed call,
 the engine does what its row says, the API answers as its row says, and the public page shows the very rows. Nothing
 of it stands in an `if` somewhere else.
 
@@ -293,12 +293,6 @@ def judge(results: Sequence[CallResult]) -> Row:
     """The row of an ended generation."""
     ends = sum_up(results)
     return next(row for row in TABLE if row.generation is not None and row.generation(ends))
-
-
-def judge_call(result: CallResult) -> Row:
-    """The row of one ended upstream call: what it means for the slots that it left without a picture."""
-    ends = sum_up([result])
-    return next(row for row in TABLE if row.call is not None and row.call(ends))
 
 
 def judge_failure(failure: Failure) -> Row:

@@ -101,11 +101,12 @@ def grant_turn(connection: BaseDatabaseWrapper, tick: Tick) -> Turns:
         if owner is not None
     ]
     correct_wants(connection, line, asks)
-    granted = take_turns(line, {name: ask for name, (ask, _) in asks.items()}, allocator, asleep=tick.asleep)
+    ours = {name: ask for name, (ask, _) in asks.items()}
+    granted = [with_wait(one) for one in take_turns(line, ours, allocator, asleep=tick.asleep)]
     lost = write_grants(connection, granted, {name: owner for name, (_, owner) in asks.items()})
     give_back(connection, allocator, [(one.ask.order.id, one.call) for one in granted if name_ask(one.ask) in lost])
     store_rooms(connection, allocator.rooms.values())
-    kept = tuple(with_wait(one) for one in granted if name_ask(one.ask) not in lost)
+    kept = tuple(one for one in granted if name_ask(one.ask) not in lost)
     return Turns(kept, tuple(lost), find_next_ms(allocator, tick), tuple(allocator.left))
 
 
@@ -126,7 +127,7 @@ def write_grants(connection: BaseDatabaseWrapper, granted: Sequence[Granted], ow
     """Attempts instead of places in the queue; those whose lease is lost, for which nothing was written."""
     if not granted:
         return set()
-    rows = [make_attempt_row(one.ask.order, with_wait(one).call, owners[name_ask(one.ask)]) for one in granted]
+    rows = [make_attempt_row(one.ask.order, one.call, owners[name_ask(one.ask)]) for one in granted]
     written = set(INSERT_ATTEMPTS.run(connection, rows))
     won = [one for one in granted if (one.ask.order.id, one.call.number) in written]
     if won:
