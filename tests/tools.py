@@ -1,0 +1,55 @@
+"""Programs that some tests need beside Python: a test without its program is skipped, or fails where it must not be.
+
+`CRAZYROUTER_TESTS_REQUIRE` lists, with commas, what must be there: `browser`, `node`, `curl`, `clients`. `make test`
+makes the client environments and requires them; the gate requires everything.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+VARIABLE = "CRAZYROUTER_TESTS_REQUIRE"
+CLIENTS = Path(__file__).resolve().parent.parent / ".venv" / "clients"
+CHROMIUM = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"]
+
+
+def find_chromium() -> str:
+    """The path of the system's Chromium or Chrome."""
+    return _find("browser", CHROMIUM)
+
+
+def find_node() -> str:
+    """The path of Node.js."""
+    return _find("node", ["node", "nodejs"])
+
+
+def find_curl() -> str:
+    return _find("curl", ["curl"])
+
+
+def find_client(name: str) -> str:
+    """The Python of a client library's own environment: `litellm` or `langchain`."""
+    return _find("clients", [str(CLIENTS / name / "bin" / "python")])
+
+
+def is_required(tool: str) -> bool:
+    return tool in os.environ.get(VARIABLE, "").split(",")
+
+
+def _find(tool: str, names: list[str]) -> str:
+    for name in names:
+        path = shutil.which(name)
+        if path is not None:
+            return path
+    _miss(tool, names)
+
+
+def _miss(tool: str, names: list[str]) -> NoReturn:
+    if is_required(tool):
+        pytest.fail(f"{names[0]} is not installed, and {VARIABLE} requires it", pytrace=False)
+    pytest.skip(f"{names[0]} is not installed")
