@@ -42,11 +42,8 @@ def is_required(tool: str) -> bool:
 
 
 def _find(tool: str, names: list[str]) -> str:
-    for name in names:
-        path = shutil.which(name)
-        if path is not None:
-            return path
-    _miss(tool, names)
+    found = next(filter(None, map(shutil.which, names)), None)
+    return found or _miss(tool, names)
 
 
 def _miss(tool: str, names: list[str]) -> NoReturn:
