@@ -52,6 +52,7 @@ UNFOLD = {
                 "title": "Catalog",
                 "items": [
                     link_admin("Models", "imagesmode", "models_registry.imagemodel"),
+                    link_admin("Families", "category", "models_registry.modelfamily"),
                     link_admin("Prices", "sell", "models_registry.price"),
                     link_admin("Verification", "verified", "models_registry.verification"),
                 ],

@@ -25,7 +25,7 @@ from models_registry.backoffice import (
     show_operation,
 )
 from models_registry.forms import ImageModelForm, MoveForm, PriceForm, SizeFormSet
-from models_registry.models import ImageModel, ImageSize, Price, Verification
+from models_registry.models import ImageModel, ImageSize, ModelFamily, Price, Verification
 from models_registry.verification import VerificationRefused, move_verification
 
 VERIFIED, BETA = ImageModel.Verified.VERIFIED, ImageModel.Verified.BETA
@@ -65,6 +65,20 @@ class VerificationInline(ReadOnlyInline):
         return super().get_queryset(request).select_related("actor")
 
 
+@admin.register(ModelFamily)
+class ModelFamilyAdmin(RecordedAdmin):
+    list_display = ("slug", "title", "model_count", "position")
+    search_fields = ("slug", "title")
+    fields = (("slug", "title"), "summary", "notes", "position")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ModelFamily]:
+        return super().get_queryset(request).annotate(model_total=Count("models"))
+
+    @admin.display(description="Models", ordering="model_total")
+    def model_count(self, family: Any) -> int:
+        return int(family.model_total)
+
+
 @admin.register(ImageModel)
 class ImageModelAdmin(RecordedAdmin):
     form = ImageModelForm
@@ -78,14 +92,17 @@ class ImageModelAdmin(RecordedAdmin):
         "size_count",
         "offer_count",
     )
-    list_filter = ("status", "execution_shape", "verification")
+    list_filter = ("status", "family", "execution_shape", "verification")
     search_fields = ("name", "title")
     readonly_fields = ("verification", "created_at")
     inlines = (SizeInline, PriceInline, VerificationInline)
     actions = ("verify_selected", "move_back_selected")
     actions_detail = ("verify", "move_back")
     fieldsets = (
-        (None, {"fields": (("name", "title"), ("status", "verification"), ("execution_shape", "capability"))}),
+        (
+            None,
+            {"fields": (("name", "title"), "family", ("status", "verification"), ("execution_shape", "capability"))},
+        ),
         ("Limits", {"fields": (("default_size", "max_n"), ("prompt_limit", "negative_prompt_limit"))}),
         ("Free sizes", {"fields": (("min_pixels", "max_pixels"), ("min_side", "max_side"), "multiple")}),
         ("About", {"fields": ("description", "created_at")}),

@@ -38,6 +38,9 @@ class PublicModel:
 
     id: int
     name: str
+    title: str
+    description: str
+    family_id: int | None
     created: int
     execution_shape: str
     capability: str
@@ -76,6 +79,9 @@ def publish(row: ImageModel, price: PublicPrice | None) -> PublicModel:
     return PublicModel(
         id=row.pk,
         name=row.name,
+        title=row.title,
+        description=row.description,
+        family_id=row.family_id,
         created=int(row.created_at.timestamp()),
         execution_shape=row.execution_shape,
         capability=row.capability,

@@ -1,4 +1,4 @@
-"""What the public can buy: models, their sizes, their prices, and how far each is verified."""
+"""What the public can buy: families of models, models, their sizes, their prices, and how far each is verified."""
 
 from __future__ import annotations
 
@@ -8,6 +8,25 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 from simple_history.models import HistoricalRecords
+
+
+class ModelFamily(models.Model):
+    """Models that are documented together: their page is `/docs/images/{slug}`."""
+
+    slug = models.SlugField(max_length=40, unique=True, help_text="The last part of the page's address.")
+    title = models.CharField(max_length=100)
+    summary = models.TextField(blank=True, help_text="What they are, in a sentence or two; plain text.")
+    notes = models.TextField(blank=True, help_text="What belongs to the offer and what does not: one note a line.")
+    position = models.PositiveSmallIntegerField(default=0, help_text="Order in which families are listed.")
+    history = HistoricalRecords()
+
+    class Meta:
+        verbose_name = "model family"
+        verbose_name_plural = "model families"
+        ordering = ["position", "slug"]
+
+    def __str__(self) -> str:
+        return self.title
 
 
 class ImageModel(models.Model):
@@ -27,6 +46,14 @@ class ImageModel(models.Model):
         BETA = "beta", "Beta"
 
     name = models.CharField(max_length=64, unique=True, help_text="The public model id, as customers send it.")
+    family = models.ForeignKey(
+        ModelFamily,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="models",
+        help_text="Where it is documented. Without one it has only a page of its own.",
+    )
     title = models.CharField(max_length=100)
     description = models.TextField(blank=True)
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.ACTIVE)

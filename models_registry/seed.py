@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from django.db import transaction
 
-from models_registry.models import ImageModel, ImageSize, Price
+from models_registry.models import ImageModel, ImageSize, ModelFamily, Price
 
 #: Public size -> render size where the two differ. 1024x1024 is what most OpenAI clients send; the upstream does not
 #: take it for plus and max, so it is rendered at 1328x1328 and resampled.
@@ -28,6 +28,17 @@ RANGE_SIZES: tuple[tuple[str, str | None], ...] = (
     ("1024x1024", None),
 )
 RANGE = {"min_pixels": 512 * 512, "max_pixels": 2048 * 2048, "multiple": 16, "min_side": 256, "max_side": 4096}
+
+
+FAMILY = {
+    "slug": "qwen",
+    "title": "Qwen Image",
+    "summary": "Text-to-image models that draw posters, products and people, and set Chinese and English lettering.",
+    "notes": "This first batch sells text-to-image alone. Whatever else the models can do upstream has no public "
+    "interface yet.\n"
+    "Editing is a capability of its own, to be decided separately: the edit model qwen-image-edit-2509 is not part of "
+    "this batch.",
+}
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,8 @@ def seed_models() -> list[str]:
         with transaction.atomic():
             model, is_new = ImageModel.objects.get_or_create(name=seed.name, defaults=seed.facts)
             if is_new:
+                family, _ = ModelFamily.objects.get_or_create(slug=FAMILY["slug"], defaults=FAMILY)
+                ImageModel.objects.filter(pk=model.pk).update(family=family)
                 add_sizes(model, RANGE_SIZES if seed.ranged else CLASSIC_SIZES)
                 Price.objects.create(model=model, amount_micros=seed.price_micros, reason="first price", actor="seed")
                 created.append(seed.name)

@@ -20,6 +20,7 @@ from tests.admin.world import PROMPT, SECRET, World, add_channel, add_generation
 
 PAGES = [
     "models_registry_imagemodel",
+    "models_registry_modelfamily",
     "models_registry_price",
     "models_registry_verification",
     "providers_channel",
@@ -45,6 +46,7 @@ PAGES = [
 ]
 ADDABLE = {
     "billing_export",
+    "models_registry_modelfamily",
     "models_registry_imagemodel",
     "models_registry_price",
     "providers_channel",
@@ -57,7 +59,13 @@ ADDABLE = {
     "auth_group",
     "generation_bookscheck",
 }
-RECORDED = ["models_registry_imagemodel", "providers_channel", "providers_offer", "providers_upstreamaccount"]
+RECORDED = [
+    "models_registry_modelfamily",
+    "models_registry_imagemodel",
+    "providers_channel",
+    "providers_offer",
+    "providers_upstreamaccount",
+]
 
 
 @pytest.fixture(autouse=True)

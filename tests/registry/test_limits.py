@@ -10,6 +10,9 @@ def make_model(*, ranged: bool) -> PublicModel:
     return PublicModel(
         id=1,
         name="m",
+        title="M",
+        description="",
+        family_id=None,
         created=0,
         execution_shape="sync",
         capability="text-to-image",
