@@ -120,16 +120,36 @@ class Nothing(Refusing):
 class GenerationRequest(serializers.Serializer):
     """The body of an image generation. Limits that depend on the model are checked against the registry."""
 
-    model = Text()
-    prompt = Prompt()
-    size = Text(required=False)
-    n = Whole(required=False)
-    response_format = Choice(words=("url", "b64_json"), required=False)
-    negative_prompt = Text(required=False)
-    seed = Whole(least=0, largest=LARGEST_SEED, required=False)
-    prompt_extend = Flag(required=False)
-    watermark = Flag(required=False)
-    user = Text(longest=LONGEST_USER, required=False)
+    model = Text(help_text="The model's public id; `GET /v1/models` lists them.")
+    prompt = Prompt(help_text="What to draw. Its length is limited by the model and counted in Unicode code points.")
+    size = Text(
+        required=False,
+        help_text="`WIDTHxHEIGHT` in pixels, one that the model is sold in. Absent or `auto`: the model's default.",
+    )
+    n = Whole(required=False, help_text="How many images, 1 unless said otherwise. The most is the model's.")
+    response_format = Choice(
+        words=("url", "b64_json"),
+        required=False,
+        help_text="How images come back: a link to download (`url`, the default), or Base64 in the answer.",
+    )
+    negative_prompt = Text(
+        required=False, help_text="What not to draw. Its length is limited by the model and counted as the prompt's."
+    )
+    seed = Whole(
+        least=0,
+        largest=LARGEST_SEED,
+        required=False,
+        help_text="Makes similar pictures of equal requests likely; it does not promise equal ones.",
+    )
+    prompt_extend = Flag(
+        required=False, help_text="Whether the model may rewrite the prompt in more detail before it draws."
+    )
+    watermark = Flag(required=False, help_text="Whether the model's own visible mark is drawn into the picture.")
+    user = Text(
+        longest=LONGEST_USER,
+        required=False,
+        help_text="Your own name for who asked. It is erased when the prompt is, and passed on to nobody.",
+    )
     quality = Nothing(values=("auto", "standard"))
     style = Nothing(values=("auto", "standard"))  # type: ignore[assignment]
     background = Nothing(values=("auto",))
