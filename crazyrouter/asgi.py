@@ -1,4 +1,4 @@
-"""The ASGI application: /v1, /files and health through the lean handler, everything else through Django's own.
+"""The ASGI application: the API, /files and health through the lean handler, everything else through Django's own.
 
 `gc.freeze()` after start takes what will live for ever out of the collector's sight: a third of the tail latency.
 """
@@ -23,7 +23,7 @@ from crazyrouter.generation.runtime import STOP_PATIENCE_S, close_runtime, get_r
 
 LEAN_PREFIXES = ("/v1/", "/files/")
 #: /healthz and /readyz too: whoever looks after health calls by address, under no host name of ours.
-LEAN_PATHS = {"/v1", "/healthz", "/readyz"}
+LEAN_PATHS = {"/v1", "/api/pricing", "/openapi.json", "/healthz", "/readyz"}
 
 lean = LeanHandler()
 stock = ASGIHandler()

@@ -25,11 +25,12 @@ class SizeRange:
 
 @dataclass(frozen=True, slots=True)
 class PublicPrice:
-    """The price version in force. `version` is its id; the amount is in micro-CNY per image."""
+    """The price version in force, and since when. `version` is its id; the amount is in micro-CNY per image."""
 
     version: int
     amount_micros: int
     currency: str
+    effective_from: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,10 @@ def load_catalog(now: datetime | None = None) -> Catalog:
 def load_prices(now: datetime) -> dict[int, PublicPrice]:
     """The latest price version of each model that is in force at this time."""
     versions = Price.objects.filter(effective_from__lte=now).order_by("effective_from", "id")
-    return {price.model_id: PublicPrice(price.pk, price.amount_micros, price.currency) for price in versions}
+    return {
+        price.model_id: PublicPrice(price.pk, price.amount_micros, price.currency, price.effective_from)
+        for price in versions
+    }
 
 
 def publish(row: ImageModel, price: PublicPrice | None) -> PublicModel:

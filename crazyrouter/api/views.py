@@ -10,16 +10,21 @@ from django.db import Error as AnyDatabaseError
 from django.http import HttpRequest, HttpResponse
 from rest_framework.views import APIView
 
+from billing.keys import KeyIdentity
 from billing.money import format_amount
+from billing.prices import AgreedPrice, quote_unit
 from crazyrouter.api.errors import ApiError, render_error, render_json
 from crazyrouter.api.requests import authenticate, find_model
 from crazyrouter.files.errors import StorageError
 from crazyrouter.generation.lane import LaneClosed
 from crazyrouter.generation.runtime import Runtime, get_runtime
 from crazyrouter.generation.snapshot import Unavailable
-from models_registry.catalog import PublicModel
+from models_registry.catalog import PublicModel, PublicPrice
 
 logger = logging.getLogger(__name__)
+
+#: What a price is for.
+UNIT = "image"
 
 
 class PublicView(APIView):
@@ -55,14 +60,29 @@ class PublicView(APIView):
         return handler
 
 
+class OpenView(PublicView):
+    """What anybody may read without a key, and a page of any other site, too."""
+
+    http_method_names = ["get", "head"]
+
+    async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:  # type: ignore[override]
+        response = await super().dispatch(request, *args, **kwargs)
+        response["Access-Control-Allow-Origin"] = "*"
+        if request.method == "HEAD":
+            # The length stays: it is what GET would have.
+            response.content = b""
+        return response
+
+
 class ModelsView(PublicView):
     """GET /v1/models"""
 
     async def get(self, request: HttpRequest) -> HttpResponse:
         runtime = get_runtime()
         view = await runtime.snapshot.get()
-        await authenticate(request, runtime.snapshot, view)
-        return render_json({"object": "list", "data": [describe_model(model) for model in view.catalog.values()]})
+        identity = await authenticate(request, runtime.snapshot, view)
+        models = [describe_model(model, identity) for model in view.catalog.values()]
+        return render_json({"object": "list", "data": models})
 
 
 class ModelView(PublicView):
@@ -71,13 +91,13 @@ class ModelView(PublicView):
     async def get(self, request: HttpRequest, name: str) -> HttpResponse:
         runtime: Runtime = get_runtime()
         view = await runtime.snapshot.get()
-        await authenticate(request, runtime.snapshot, view)
-        return render_json(describe_model(find_model(view, name)))
+        identity = await authenticate(request, runtime.snapshot, view)
+        return render_json(describe_model(find_model(view, name), identity))
 
 
-def describe_model(model: PublicModel) -> dict[str, Any]:
-    """OpenAI's fields, and what a customer needs to order."""
-    price, allowed = model.price, model.size_range
+def describe_model(model: PublicModel, identity: KeyIdentity) -> dict[str, Any]:
+    """OpenAI's fields, and what a customer needs to order; the price is what this caller pays."""
+    allowed = model.size_range
     return {
         "id": model.name,
         "object": "model",
@@ -85,14 +105,19 @@ def describe_model(model: PublicModel) -> dict[str, Any]:
         "owned_by": "crazyrouter",
         "capability": model.capability,
         "verification": model.verification,
-        "pricing": price
-        and {"unit": "image", "amount": format_amount(price.amount_micros), "currency": price.currency},
+        "pricing": model.price and describe_price(model.price, identity.prices.get(model.id)),
         "sizes": [f"{width}x{height}" for width, height in model.sizes],
         "default_size": "{}x{}".format(*model.default_size),
         "size_range": allowed
         and {"min_pixels": allowed.min_pixels, "max_pixels": allowed.max_pixels, "multiple": allowed.multiple},
         "max_n": model.max_n,
     }
+
+
+def describe_price(price: PublicPrice, agreed: AgreedPrice | None = None) -> dict[str, str]:
+    """What one image costs: by the list, or as agreed with an account."""
+    amount = format_amount(quote_unit(price.amount_micros, agreed))
+    return {"unit": UNIT, "amount": amount, "currency": price.currency}
 
 
 class UnknownView(PublicView):

@@ -1,3 +1,5 @@
+from datetime import UTC, datetime
+
 import pytest
 
 from models_registry.catalog import PublicModel, PublicPrice, SizeRange
@@ -23,7 +25,7 @@ def make_model(*, ranged: bool) -> PublicModel:
         max_n=4,
         prompt_limit=800,
         negative_prompt_limit=500,
-        price=PublicPrice(1, 200_000, "CNY"),
+        price=PublicPrice(1, 200_000, "CNY", datetime(2026, 1, 1, tzinfo=UTC)),
     )
 
 
