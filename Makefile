@@ -10,8 +10,9 @@ ARGS   ?=
 run: $(VENV)/run.stamp
 	exec $(BIN)/python manage.py quickstart $(ARGS)
 
-test: $(VENV)/dev.stamp
-	$(BIN)/python -m tests.run $(ARGS)
+# What customers' libraries do is tested here for certain; by hand, without their environment, it is skipped.
+test: $(VENV)/dev.stamp $(VENV)/clients.stamp
+	CRAZYROUTER_TESTS_REQUIRE="clients,$$CRAZYROUTER_TESTS_REQUIRE" $(BIN)/python -m tests.run $(ARGS)
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
@@ -29,6 +30,7 @@ lock: $(VENV)/uv.stamp
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements/base.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml --extra dev -c requirements/base.txt -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links requirements/clients.in -o requirements/clients.txt
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
@@ -47,3 +49,9 @@ $(VENV)/run.stamp: $(VENV)/uv.stamp requirements/base.txt
 $(VENV)/dev.stamp: $(VENV)/uv.stamp requirements/base.txt requirements/dev.txt
 	$(INSTALL) requirements/dev.txt
 	@touch $@ $(VENV)/run.stamp
+
+# An environment of its own: what a customer's library pins is no business of ours.
+$(VENV)/clients.stamp: $(VENV)/uv.stamp requirements/clients.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)/clients
+	$(BIN)/uv pip sync --quiet --require-hashes --compile-bytecode --python $(VENV)/clients/bin/python requirements/clients.txt
+	@touch $@

@@ -1,7 +1,7 @@
 """Programs that some tests need beside Python: a test without its program is skipped, or fails where it must not be.
 
 `CRAZYROUTER_TESTS_REQUIRE` lists, with commas, what must be there: `browser`, `node`, `curl`, `clients`. `make test`
-makes the client environments and requires them; the gate requires everything.
+makes the environment of the clients and requires it; the gate requires everything.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NoReturn
 import pytest
 
 VARIABLE = "CRAZYROUTER_TESTS_REQUIRE"
-CLIENTS = Path(__file__).resolve().parent.parent / ".venv" / "clients"
+CLIENTS = Path(__file__).resolve().parent.parent / ".venv" / "clients" / "bin" / "python"
 CHROMIUM = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"]
 
 
@@ -32,9 +32,9 @@ def find_curl() -> str:
     return _find("curl", ["curl"])
 
 
-def find_client(name: str) -> str:
-    """The Python of a client library's own environment: `litellm` or `langchain`."""
-    return _find("clients", [str(CLIENTS / name / "bin" / "python")])
+def find_clients() -> str:
+    """The Python of the environment that has customers' libraries: litellm, LangChain, OpenAI's SDK."""
+    return _find("clients", [str(CLIENTS)])
 
 
 def is_required(tool: str) -> bool:
