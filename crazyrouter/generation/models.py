@@ -207,6 +207,34 @@ class Turn(models.Model):
         return f"{self.account_id} {self.model_id}"
 
 
+class ServiceHour(models.Model):
+    """What became of the orders of one model in one hour: what the public figures are read from (`service`).
+
+    Of generations that began in the hour, counted from their rows (`service_hours`): `served` delivered at least one
+    image, `failed` none, `unfit` none for a reason of the request's own; `running` had not ended when they were last
+    counted. `latency` is of those served: bucket of `latency` -> how many. `turned_away` orders have no row, and are
+    added as they are refused (`refusals`).
+    """
+
+    model = models.ForeignKey(ImageModel, on_delete=models.CASCADE, related_name="+", db_index=False)
+    hour = models.DateTimeField(help_text="The start of the hour, which is one of UTC.")
+    served = models.PositiveIntegerField(default=0)
+    failed = models.PositiveIntegerField(default=0)
+    unfit = models.PositiveIntegerField(default=0)
+    turned_away = models.PositiveIntegerField(default=0)
+    running = models.PositiveIntegerField(default=0)
+    latency = models.JSONField(default=dict)
+    final = models.BooleanField(default=False, help_text="Counted when no generation could be added any more.")
+
+    class Meta:
+        ordering = ["hour", "model"]
+        # By hour first: they are read, and deleted, by the time.
+        constraints = [models.UniqueConstraint(fields=["hour", "model"], name="one_service_hour_per_model")]
+
+    def __str__(self) -> str:
+        return f"{self.model_id} {self.hour:%Y-%m-%d %H:%M}"
+
+
 class BooksCheck(models.Model):
     """One run of `reconcile`: what it found, for the admin."""
 
