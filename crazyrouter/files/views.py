@@ -18,6 +18,7 @@ from django.utils.http import parse_etags
 
 from crazyrouter.files.errors import NotStored, StorageUnavailable
 from crazyrouter.files.executors import get_reader
+from crazyrouter.files.faults import FAULTS, METHODS, describe_fault
 from crazyrouter.files.names import is_name
 from crazyrouter.files.ranges import Span, Unsatisfiable, parse_range
 from crazyrouter.files.rows import Row, find_row
@@ -27,31 +28,28 @@ logger = logging.getLogger(__name__)
 
 #: Bodies above it are streamed in pieces of this size.
 PIECE_BYTES = 256 * 1024
-METHODS = ("GET", "HEAD")
 
 
 async def serve_file(request: HttpRequest, name: str) -> HttpResponseBase:
     """Answers 200, 206, 304, 404, 405, 416, and 503 where the fault is ours."""
     if request.method not in METHODS:
-        return _answer_error(
-            request, 405, "method_not_allowed", "Only GET and HEAD are allowed here.", Allow="GET, HEAD"
-        )
+        return _answer_fault(request, "method_not_allowed")
     if not is_name(name):
-        return _answer_not_found(request)
+        return _answer_fault(request, "not_found")
     try:
         row = await find_row(name)
         if row is None or row.expires_at <= timezone.now():
-            return _answer_not_found(request)
+            return _answer_fault(request, "not_found")
         return await _answer_row(request, row)
     except NotStored:
         logger.exception("the bytes of stored image %s are missing before it expired", name)
-        return _answer_not_found(request)
+        return _answer_fault(request, "not_found")
     except StorageUnavailable:
         logger.exception("stored image %s cannot be read", name)
-        return _answer_unavailable(request, "storage_unavailable")
+        return _answer_fault(request, "storage_unavailable")
     except DatabaseError:
         logger.exception("stored image %s cannot be looked up", name)
-        return _answer_unavailable(request, "service_unavailable")
+        return _answer_fault(request, "service_unavailable")
 
 
 async def _answer_row(request: HttpRequest, row: Row) -> HttpResponseBase:
@@ -63,13 +61,7 @@ async def _answer_row(request: HttpRequest, row: Row) -> HttpResponseBase:
     try:
         span = _read_range(request, row, etag=etag)
     except Unsatisfiable:
-        return _answer_error(
-            request,
-            416,
-            "range_not_satisfiable",
-            "The requested range lies outside the file.",
-            **{"Content-Range": f"bytes */{row.bytes}"},
-        )
+        return _answer_fault(request, "range_not_satisfiable", **{"Content-Range": f"bytes */{row.bytes}"})
     whole = span or Span(start=0, length=row.bytes)
     response = _describe(await _answer_bytes(request, row, whole), row, etag=etag)
     response["Content-Type"] = "image/png"
@@ -167,22 +159,14 @@ def _harden(response: HttpResponseBase) -> HttpResponseBase:
     return response
 
 
-def _answer_not_found(request: HttpRequest) -> HttpResponseBase:
-    return _answer_error(request, 404, "not_found", "There is no such file, or it has expired.")
-
-
-def _answer_unavailable(request: HttpRequest, code: str) -> HttpResponseBase:
-    message = "The file cannot be read at the moment. Try again shortly."
-    return _answer_error(request, 503, code, message, type_="service_unavailable", **{"Retry-After": "5"})
-
-
-def _answer_error(
-    request: HttpRequest, status: int, code: str, message: str, *, type_: str = "invalid_request_error", **headers: str
-) -> HttpResponseBase:
-    body = json.dumps({"error": {"message": message, "type": type_, "param": None, "code": code}}).encode()
-    response = HttpResponse(b"" if request.method == "HEAD" else body, status=status, content_type="application/json")
+def _answer_fault(request: HttpRequest, code: str, **headers: str) -> HttpResponseBase:
+    fault = FAULTS[code]
+    body = json.dumps(describe_fault(code)).encode()
+    response = HttpResponse(
+        b"" if request.method == "HEAD" else body, status=fault.status, content_type="application/json"
+    )
     response["Content-Length"] = str(len(body))
     response["Cache-Control"] = "no-store"
-    for header, value in headers.items():
+    for header, value in (*fault.headers.items(), *headers.items()):
         response[header] = value
     return _harden(response)
