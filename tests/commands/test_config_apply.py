@@ -24,8 +24,9 @@ from crazyrouter.management.configuration.accounts import ACCOUNT, CAPACITY
 from crazyrouter.management.configuration.catalog import MODEL
 from crazyrouter.management.configuration.channels import CHANNEL
 from crazyrouter.management.configuration.edits import Author
+from crazyrouter.management.configuration.families import FAMILY
 from crazyrouter.management.configuration.offers import OFFER
-from models_registry.models import ImageModel, ImageSize, Price
+from models_registry.models import ImageModel, ImageSize, ModelFamily, Price
 from models_registry.seed import seed_models
 from providers.models import Capacity, Channel, Credential, Offer, OfferHealth, UpstreamAccount
 from tests.server import ROOT, build_environment
@@ -66,7 +67,7 @@ def read_everything() -> dict[str, list[tuple[Any, ...]]]:
 
 def test_the_example_makes_a_shop_of_an_empty_database(apply: Any) -> None:
     out = apply(EXAMPLE.read_text())
-    assert out.splitlines()[-1] == "18 made, 0 changed, 0 as they were"
+    assert out.splitlines()[-1] == "19 made, 0 changed, 0 as they were"
     assert list(
         Capacity.objects.values_list("upstream_model", "submit_interval_ms", "submit_burst", "max_running")
     ) == [
@@ -93,24 +94,26 @@ def test_the_example_makes_a_shop_of_an_empty_database(apply: Any) -> None:
         ("qwen-image-max", "sync", 0, 1, 500_000, None),
     ]
     assert [credential.reveal() for credential in Credential.objects.all()] == [SECRET, SECRET]
-    assert list(ImageModel.objects.values_list("verification", flat=True)) == ["beta"] * 4
+    assert list(ImageModel.objects.values_list("verification", "family__slug")) == [("beta", "qwen")] * 4
 
 
 def test_the_example_explains_every_field() -> None:
     words = set(re.findall(r"\b([a-z_0-9]+):", EXAMPLE.read_text()))
-    assert [key for shape in (MODEL, ACCOUNT, CAPACITY, CHANNEL, OFFER) for key in shape.keys if key not in words] == []
+    assert [
+        key for shape in (FAMILY, MODEL, ACCOUNT, CAPACITY, CHANNEL, OFFER) for key in shape.keys if key not in words
+    ] == []
 
 
 def test_the_example_says_what_the_first_models_are(apply: Any) -> None:
     seed_models()
     out = apply(EXAMPLE.read_text(), "--dry-run")
-    assert [line for line in out.splitlines() if "models." in line] == []
+    assert [line for line in out.splitlines() if "models." in line or "families." in line] == []
 
 
 def test_again_changes_nothing(apply: Any) -> None:
     apply(EXAMPLE.read_text())
     before = read_everything()
-    assert apply(EXAMPLE.read_text()) == "0 made, 0 changed, 18 as they were\n"
+    assert apply(EXAMPLE.read_text()) == "0 made, 0 changed, 19 as they were\n"
     assert read_everything() == before
 
 
@@ -118,7 +121,7 @@ def test_a_dry_run_says_the_same_and_changes_nothing(apply: Any) -> None:
     before = read_everything()
     dry = apply(EXAMPLE.read_text(), "--dry-run").splitlines()
     assert read_everything() == before
-    assert dry.pop() == "18 to be made, 0 to be changed, 0 as they are: nothing was changed"
+    assert dry.pop() == "19 to be made, 0 to be changed, 0 as they are: nothing was changed"
     assert apply(EXAMPLE.read_text()).splitlines()[:-1] == dry
 
 
@@ -283,7 +286,7 @@ def test_a_change_is_recorded_with_its_file_and_who_applied_it(apply: Any) -> No
     reasons = {each.history_change_reason for each in versions}
     assert len(reasons) == 1
     assert reasons.pop().startswith("config: shop.yaml, by shell")
-    for model in (ImageModel, UpstreamAccount, Capacity, Offer):
+    for model in (ModelFamily, ImageModel, UpstreamAccount, Capacity, Offer):
         assert {each.history_change_reason.partition(",")[0] for each in model.history.all()} == {"config: shop.yaml"}
     assert {(price.reason.partition(",")[0], price.actor[:5]) for price in Price.objects.all()} == {
         ("config: shop.yaml", "shell")
@@ -509,7 +512,7 @@ def test_a_deadlock_is_tried_again_and_nothing_else_is(
 
     monkeypatch.setattr(applying, "carry_out", break_once)
     if again:
-        assert apply(EXAMPLE.read_text()).endswith("18 made, 0 changed, 0 as they were\n")
+        assert apply(EXAMPLE.read_text()).endswith("19 made, 0 changed, 0 as they were\n")
         assert Price.objects.count() == 4
         return
     with pytest.raises(CommandError) as caught:

@@ -19,7 +19,7 @@ from crazyrouter.management.configuration.document import read_document, to_plai
 from crazyrouter.management.configuration.edits import Author
 from crazyrouter.management.configuration.faults import Faults
 from crazyrouter.management.configuration.schema import build_schema
-from models_registry.models import ImageModel, ImageSize, Price
+from models_registry.models import ImageModel, ImageSize, ModelFamily, Price
 from models_registry.seed import seed_models
 from providers.adapters import get_adapter_class
 from providers.models import Capacity, Channel, Credential, Offer, UpstreamAccount, add_credential
@@ -61,9 +61,12 @@ def test_an_export_is_one_readable_document(database: None) -> None:
     account = UpstreamAccount.objects.create(name="dash", polls_per_s=20, note="two\nlines")
     Capacity.objects.create(account=account, upstream_model="max", submit_interval_ms=30_000, submit_burst=2)
     Capacity.objects.create(account=account, max_running=3, running=2, starts=[1, 2], call_ms=9)
+    ModelFamily.objects.create(slug="z-last", title="Z", position=1)
+    family = ModelFamily.objects.create(slug="m", title="M", summary="Draws.", notes="one\ntwo: 2", position=2)
     model = ImageModel.objects.create(
         name="m-1.0",
         title="M: one",
+        family=family,
         execution_shape="sync",
         default_size="64x64",
         created_at=LATER,
@@ -92,10 +95,25 @@ def test_an_export_is_one_readable_document(database: None) -> None:
 # Credentials are not in it: set these variables to the carriers' keys before it is applied.
 schema: 1
 
+families:
+  m:
+    title: M
+    summary: Draws.
+    notes: |-
+      one
+      two: 2
+    position: 2
+  z-last:
+    title: Z
+    summary: ''
+    notes: ''
+    position: 1
+
 models:
   m-1.0:
     title: 'M: one'
     description: ''
+    family: m
     status: active
     execution_shape: sync
     capability: text-to-image
@@ -165,7 +183,7 @@ channels:
 
 
 def test_the_example_comes_back_from_an_empty_database(database: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert apply(EXAMPLE.read_bytes(), author=AUTHOR).count() == (18, 0, 0)
+    assert apply(EXAMPLE.read_bytes(), author=AUTHOR).count() == (19, 0, 0)
     text = check_round_trip(monkeypatch)
     assert re.findall(r"credential: (.*)", text) == ["${DASHSCOPE_ASYNC_KEY}", "${DASHSCOPE_SYNC_KEY}"]
 
@@ -178,13 +196,17 @@ def test_a_shop_of_the_simulator_comes_back(database: None, monkeypatch: pytest.
 
 def test_an_empty_database_is_a_document_too(database: None, monkeypatch: pytest.MonkeyPatch) -> None:
     text = check_round_trip(monkeypatch)
-    assert text.partition("schema: 1\n")[2] == "\nmodels: {}\n\naccounts: {}\n\nchannels: {}\n"
+    assert text.partition("schema: 1\n")[2] == "\nfamilies: {}\n\nmodels: {}\n\naccounts: {}\n\nchannels: {}\n"
 
 
 # --- whatever is in the database ---
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
 NAMES = TEXTS.filter(bool)
+#: Some of which YAML would take for a number, a flag or nothing.
+SLUGS = st.from_regex(r"[-a-zA-Z0-9_]{1,40}", fullmatch=True) | st.sampled_from(
+    ["null", "no", "1e3", "0x1F", "2026", "-"]
+)
 LIMITS = st.none() | st.integers(1, 30_000)
 PERCENTS = st.none() | st.integers(1, 100)
 MONEY = st.none() | st.integers(0, 10**12)
@@ -212,8 +234,11 @@ def draw_offer(draw: Any) -> dict[str, Any]:
 
 SHOPS = st.fixed_dictionaries(
     {
+        "families": st.dictionaries(SLUGS, st.tuples(NAMES, TEXTS, TEXTS, st.integers(0, 32_767)), max_size=3),
         "models": st.dictionaries(
-            NAMES, st.tuples(TEXTS.filter(bool), TEXTS, st.none() | st.integers(1, 10**9)), max_size=3
+            NAMES,
+            st.tuples(TEXTS.filter(bool), TEXTS, st.none() | st.integers(1, 10**9), st.none() | st.integers(0, 2)),
+            max_size=3,
         ),
         "accounts": st.dictionaries(
             NAMES,
@@ -234,9 +259,17 @@ SHOPS = st.fixed_dictionaries(
 
 
 def build(shop: dict[str, Any]) -> None:
-    for name, (title, description, price) in shop["models"].items():
+    for slug, (title, summary, notes, position) in shop["families"].items():
+        ModelFamily.objects.create(slug=slug, title=title, summary=summary, notes=notes, position=position)
+    families = dict(enumerate(ModelFamily.objects.order_by("id")))
+    for name, (title, description, price, family) in shop["models"].items():
         model = ImageModel.objects.create(
-            name=name, title=title, description=description, execution_shape="sync", default_size="64x64"
+            name=name,
+            title=title,
+            description=description,
+            family=families.get(family),
+            execution_shape="sync",
+            default_size="64x64",
         )
         ImageSize.objects.create(model=model, width=64, height=64)
         if price:
@@ -363,16 +396,21 @@ def test_the_schema_takes_the_example_and_every_export(database: None) -> None:
 
 def test_the_schema_refuses_what_apply_refuses() -> None:
     wrong = {
-        "models": {"m": {"titel": "M", "max_n": 11, "sizes": ["big"], "status": "gone"}},
+        "families": {"f": {"title": None, "position": -1, "slug": "g"}},
+        "models": {"m": {"titel": "M", "max_n": 11, "sizes": ["big"], "status": "gone", "family": ["f"]}},
         "accounts": {"a": {"capacities": {"m": {"running": 1}}}},
         "channels": {"c": {"credential": "sk-plain", "offers": [{"cost": "0.15"}]}},
     }
     assert find_schema_faults(wrong, print_schema()) == [
         ": lacks schema",
+        ".families.f.title: not ['string', 'number', 'boolean']",
+        ".families.f.position: out of range",
+        ".families.f.slug: not known",
         ".models.m.titel: not known",
         ".models.m.max_n: out of range",
         ".models.m.sizes[0]: not like ^[1-9][0-9]{0,4}[x*][1-9][0-9]{0,4}$",
         ".models.m.status: none of ['active', 'hidden', 'retired']",
+        ".models.m.family: not ['string', 'number', 'null']",
         ".accounts.a.capacities.m.running: not known",
         ".channels.c.credential: not like ^\\$\\{([A-Za-z_][A-Za-z0-9_]*)\\}$",
         ".channels.c.offers[0]: lacks model",

@@ -144,6 +144,43 @@ channels:
     assert "sk-plain-text-secret" not in "".join(said)
 
 
+def test_everything_that_is_wrong_with_families_is_named_at_once(blame: Any) -> None:
+    said = blame("""\
+families:
+  qwen:
+    title: ""
+    position: -1
+    nots: x
+    slug: qwen-2
+    summary: [a, b]
+    notes: null
+  new: {summary: x}
+  two words: {title: T}
+  other: []
+models:
+  qwen-image-plus: {family: qwn}
+  qwen-image-max: {family: [qwen]}
+  qwen-image-2.0: {family: new}
+  qwen-image-2.0-pro: {family: ""}
+""")
+    text = 'write a text ("" for an empty one), not '
+    assert said == [
+        "f:4: families.qwen.title: This field cannot be blank",
+        "f:5: families.qwen.position: write a whole number from 0 to 32767, not '-1'",
+        "f:6: families.qwen.nots: no field of this model family; did you mean notes?",
+        "f:7: families.qwen.slug: no field of this model family",
+        f"f:8: families.qwen.summary: {text}a list",
+        f"f:9: families.qwen.notes: {text}nothing",
+        "f:10: families.new: a new model family needs title",
+        "f:11: families.two words: slug: Enter a valid “slug” consisting of letters, numbers, underscores or hyphens",
+        "f:12: families.other: the model family is a mapping, not a list",
+        "f:14: models.qwen-image-plus.family: "
+        "there is no model family 'qwn', neither in the file nor in the database; did you mean qwen?",
+        f"f:15: models.qwen-image-max.family: {text}a list",
+        "f:17: models.qwen-image-2.0-pro.family: there is no model family '', neither in the file nor in the database",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -180,6 +217,14 @@ channels:
          "f:5: models.qwen-image-max.price_changes[1]: write {from: 2027-01-31, price: \"0.25\"}, not a mapping"),
         (f"models:\n  {'m' * 65}: {{title: M, execution_shape: sync, default_size: 64x64, sizes: [64x64]}}",
          f"f:3: models.{'m' * 65}: name: Ensure this value has at most 64 characters (it has 65)"),
+        ("families: qwen",
+         "f:2: families: a mapping from the name of each model family to what it is, not 'qwen'"),
+        (f"families:\n  {'f' * 41}: {{title: F}}",
+         f"f:3: families.{'f' * 41}: slug: Ensure this value has at most 40 characters (it has 41)"),
+        ("familes:\n  qwen: {title: Q}", "f:2: familes: not a section; did you mean families?"),
+        ("models:\n  qwen-image-max:\n    max_n: 3\n    family: flux",
+         "f:5: models.qwen-image-max.family: "
+         "there is no model family 'flux', neither in the file nor in the database"),
         ("models: [a]", "f:2: models: a mapping from the name of each model to what it is, not a list"),
         ("accounts:\n  dash:\n    other_models: {submits: 200 per 1s}",
          "f:4: accounts.dash.other_models.submits: "

@@ -22,7 +22,7 @@ from crazyrouter.sql import open_read_only_snapshot
 
 
 class Command(BaseCommand):
-    help = "Models, prices, upstream accounts, channels and offers as one YAML file."
+    help = "Families, models, prices, upstream accounts, channels and offers as one YAML file."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True, metavar="apply|export|schema")

@@ -16,13 +16,14 @@ from crazyrouter.management.configuration.catalog import plan_models
 from crazyrouter.management.configuration.channels import plan_channels
 from crazyrouter.management.configuration.document import Item, Mapping, Scalar, read_document, read_plain
 from crazyrouter.management.configuration.edits import Author, ChangeRow, Edit, Overtaken, Write
+from crazyrouter.management.configuration.families import plan_families
 from crazyrouter.management.configuration.faults import Fault, Faults, suggest
 from crazyrouter.management.configuration.offers import plan_offers
 from crazyrouter.sql import open_read_only_snapshot
 from providers.models import Capacity, UpstreamAccount
 
 VERSION = 1
-SECTIONS = ("models", "accounts", "channels")
+SECTIONS = ("families", "models", "accounts", "channels")
 #: Of one apply. What gets in its way is another writer, and there is not always one.
 TRIES = 3
 #: SQLSTATE of a deadlock and of a failed serialization: the database has undone everything and asks to be asked again.
@@ -122,13 +123,16 @@ def make_plan(source: Source) -> Plan:
     """Compare the file with the database, and write nothing."""
     faults, notes = Faults(source.faults), Faults()
     sections = read_sections(source.document, faults) if source.document else {}
-    catalog = plan_models(sections.get("models"), now=timezone.now(), faults=faults, notes=notes)
+    families = plan_families(sections.get("families"), faults=faults)
+    catalog = plan_models(
+        sections.get("models"), families=families.rows, now=timezone.now(), faults=faults, notes=notes
+    )
     accounts = plan_accounts(sections.get("accounts"), faults=faults)
     channels = plan_channels(sections.get("channels"), accounts=accounts.rows, faults=faults, notes=notes)
     offers = plan_offers(channels, catalog, notes=notes)
     if faults:
         return Plan([], faults.list(), [])
-    return Plan([*catalog.edits, *accounts.edits, *channels.edits, *offers], [], notes.list())
+    return Plan([*families.edits, *catalog.edits, *accounts.edits, *channels.edits, *offers], [], notes.list())
 
 
 def find_place(write: Write) -> tuple[int, int]:

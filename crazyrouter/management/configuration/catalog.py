@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from django.db.models import QuerySet
+
 from crazyrouter.management.configuration.document import Item
 from crazyrouter.management.configuration.edits import Edit, revise
-from crazyrouter.management.configuration.entries import Entry, Shape, read_entry, read_named
+from crazyrouter.management.configuration.entries import Entry, Shape, find_named, read_entry, read_named
 from crazyrouter.management.configuration.faults import Faults
-from crazyrouter.management.configuration.fields import Column, Whole
+from crazyrouter.management.configuration.fields import Column, Reference, Whole
 from crazyrouter.management.configuration.prices import (
     TimeLine,
     export_prices,
@@ -32,13 +34,14 @@ from crazyrouter.management.configuration.values import (
 )
 from models_registry.catalog import PublicModel, publish
 from models_registry.limits import fits_range
-from models_registry.models import ImageModel, ImageSize
+from models_registry.models import ImageModel, ImageSize, ModelFamily
 
 MODEL = Shape(
     "model",
     fields=(
         Column("title", Text()),
         Column("description", Text()),
+        Reference("family", name="slug"),
         Column("status", Choice("status", lambda: ImageModel.Status.values)),
         Column("execution_shape", Choice("shape", lambda: ImageModel.Shape.values)),
         Column("capability", Text()),
@@ -74,9 +77,11 @@ class Catalog:
     edits: list[Edit] = field(default_factory=list)
 
 
-def plan_models(section: Item | None, *, now: datetime, faults: Faults, notes: Faults) -> Catalog:
+def plan_models(
+    section: Item | None, *, families: Mapping[str, ModelFamily], now: datetime, faults: Faults, notes: Faults
+) -> Catalog:
     """What must be written for the models to be as the section says."""
-    catalog = Catalog({row.name: row for row in ImageModel.objects.prefetch_related("sizes")})
+    catalog = Catalog({row.name: row for row in load_models()})
     lines = load_time_lines(now)
     for name, item in read_named(section, path="models", what="model", faults=faults).items():
         catalog.named.add(name)
@@ -84,10 +89,15 @@ def plan_models(section: Item | None, *, now: datetime, faults: Faults, notes: F
         entry = read_entry(item, path=f"models.{name}", shape=MODEL, faults=faults)
         if entry is not None:
             known = lines.get(row.pk, NO_PRICES)
+            find_named(entry, "family", families, what="model family")
             catalog.edits.append(plan_model(entry, row, known=known, now=now))
             note_prices(entry, row, known, now=now, notes=notes)
     catalog.foreseen = {name: foresee(row) for name, row in catalog.rows.items() if row.default_size}
     return catalog
+
+
+def load_models() -> QuerySet[ImageModel]:
+    return ImageModel.objects.select_related("family").prefetch_related("sizes")
 
 
 def plan_model(entry: Entry, row: ImageModel, *, known: TimeLine, now: datetime) -> Edit:
@@ -95,7 +105,7 @@ def plan_model(entry: Entry, row: ImageModel, *, known: TimeLine, now: datetime)
     if row._state.adding:
         entry.require("title", "execution_shape", "default_size")
     check_range(entry)
-    edit = revise(row, entry)
+    edit = revise(row, entry, settled=["family"])
     wanted = read_sizes(entry, row)
     keep_sizes(row, before if wanted is None else wanted)
     check_default(entry, row)
@@ -147,7 +157,7 @@ def note_prices(entry: Entry, row: ImageModel, known: TimeLine, *, now: datetime
 
 def export_models(now: datetime) -> dict[str, Any]:
     lines = load_time_lines(now)
-    rows = sorted(ImageModel.objects.prefetch_related("sizes"), key=lambda row: row.name)
+    rows = sorted(load_models(), key=lambda row: row.name)
     return {row.name: export_model(row, lines.get(row.pk, NO_PRICES)) for row in rows}
 
 

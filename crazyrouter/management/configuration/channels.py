@@ -10,8 +10,8 @@ from django.conf import settings
 
 from crazyrouter.management.configuration.document import Item
 from crazyrouter.management.configuration.edits import Author, ChangeRow, Edit, revise
-from crazyrouter.management.configuration.entries import MOVED, Entry, Shape, read_entry, read_named
-from crazyrouter.management.configuration.faults import Faults, Unfit, suggest
+from crazyrouter.management.configuration.entries import MOVED, Entry, Shape, find_named, read_entry, read_named
+from crazyrouter.management.configuration.faults import Faults, Unfit
 from crazyrouter.management.configuration.fields import Column, Reference
 from crazyrouter.management.configuration.secrets import Secret, name_secrets, read_secret
 from crazyrouter.management.configuration.values import SMALL, Choice, Flag, Number, Options, Text
@@ -82,7 +82,7 @@ def plan_channel(entry: Entry, row: Channel, *, accounts: dict[str, UpstreamAcco
     elif "kind" in entry.columns and entry.columns["kind"] != row.kind:
         del entry.columns["kind"]
         entry.blame("kind", f"{row.name} is {row.kind} and stays it, for its calls that run: make a new channel")
-    find_account(entry, accounts)
+    find_named(entry, "account", accounts, what="upstream account")
     check_address(entry, notes)
     switched = decide_enabled(entry, row)
     edit = revise(row, entry, settled=["account"])
@@ -101,19 +101,6 @@ def plan_channel(entry: Entry, row: Channel, *, accounts: dict[str, UpstreamAcco
         notes.add(entry.line, entry.path, "is draining: nothing new is sent to it")
     plan_credential(entry, row, edit, notes=notes)
     return edit
-
-
-def find_account(entry: Entry, accounts: dict[str, UpstreamAccount]) -> None:
-    """From the name in the file to the row."""
-    name = entry.columns.get("account")
-    if name is None:
-        return
-    if name in accounts:
-        entry.columns["account"] = accounts[name]
-        return
-    del entry.columns["account"]
-    known = suggest(name, accounts)
-    entry.blame("account", f"there is no upstream account {name!r}, neither in the file nor in the database{known}")
 
 
 def check_address(entry: Entry, notes: Faults) -> None:

@@ -107,6 +107,18 @@ def read_field(entry: Entry, known: Field, node: Node) -> None:
     entry.columns.update(found)
 
 
+def find_named(entry: Entry, key: str, rows: Mapping[str, Any], *, what: str) -> None:
+    """From the name in the file to the row that it means; one that nobody knows is a fault."""
+    name = entry.columns.get(key)
+    if name is None:
+        return
+    if name in rows:
+        entry.columns[key] = rows[name]
+        return
+    del entry.columns[key]
+    entry.blame(key, f"there is no {what} {name!r}, neither in the file nor in the database{suggest(name, rows)}")
+
+
 def read_named(item: Item | None, *, path: str, what: str, faults: Faults) -> dict[str, Item]:
     """The entries of a section, by name; an empty section is none."""
     if item is None or (isinstance(item.node, document.Scalar) and item.node.is_null):

@@ -17,6 +17,7 @@ from crazyrouter.management.configuration.accounts import export_accounts
 from crazyrouter.management.configuration.applying import VERSION
 from crazyrouter.management.configuration.catalog import export_models
 from crazyrouter.management.configuration.channels import export_channels, reveal
+from crazyrouter.management.configuration.families import export_families
 from crazyrouter.management.configuration.offers import export_offers
 from crazyrouter.management.configuration.secrets import LEAST
 from providers.models import Credential
@@ -45,9 +46,16 @@ def export(now: datetime | None = None) -> str:
 
 
 def build_document(now: datetime) -> dict[str, Any]:
+    families = {slug: Section(found) for slug, found in export_families().items()}
     offers = export_offers()
     channels = {name: found | {"offers": offers.get(name, [])} for name, found in export_channels().items()}
-    return {"schema": VERSION, "models": export_models(now), "accounts": export_accounts(), "channels": channels}
+    return {
+        "schema": VERSION,
+        "families": families,
+        "models": export_models(now),
+        "accounts": export_accounts(),
+        "channels": channels,
+    }
 
 
 def list_texts(value: Any) -> Iterator[str]:

@@ -165,9 +165,10 @@ class Submits:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The name of another row; the section that knows those rows looks it up."""
+    """The name of another row, in its column `name`; the section that knows those rows looks it up."""
 
     key: str
+    name: str = "name"
     exported: bool = True
 
     @property
@@ -181,7 +182,7 @@ class Reference:
 
     def write(self, row: Any) -> Any:
         named = getattr(row, self.key)
-        return None if named is None else named.name
+        return None if named is None else getattr(named, self.name)
 
     def describe(self) -> dict[str, Any]:
         return {"type": ["string", "number", "null"]}

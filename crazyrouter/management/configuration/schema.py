@@ -9,6 +9,7 @@ from crazyrouter.management.configuration.applying import VERSION
 from crazyrouter.management.configuration.catalog import MODEL
 from crazyrouter.management.configuration.channels import CHANNEL
 from crazyrouter.management.configuration.entries import Shape
+from crazyrouter.management.configuration.families import FAMILY
 from crazyrouter.management.configuration.offers import OFFER
 from crazyrouter.management.configuration.prices import describe_prices
 from crazyrouter.management.configuration.secrets import REFERENCE
@@ -25,6 +26,7 @@ def build_schema() -> dict[str, Any]:
         offers={"type": "array", "items": offer},
     )
     sections = {
+        "families": name_each(describe(FAMILY)),
         "models": name_each(describe(MODEL, sizes=describe_sizes(), **describe_prices())),
         "accounts": name_each(describe(ACCOUNT, capacities=name_each(capacity), other_models=capacity)),
         "channels": name_each(channel),
