@@ -45,6 +45,11 @@ app.conf.beat_schedule = {
         "schedule": crontab(minute="53"),
         "options": {"expires": 3600},
     },
+    "generation.count_service": {
+        "task": "generation.count_service",
+        "schedule": crontab(minute="*"),
+        "options": {"expires": 60},
+    },
     "billing.make_exports": {
         "task": "billing.make_exports",
         "schedule": crontab(minute="*"),

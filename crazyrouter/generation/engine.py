@@ -40,6 +40,7 @@ from crazyrouter.generation.recovery import (
     load_opened,
     load_resumptions,
 )
+from crazyrouter.generation.refusals import Refusals
 from crazyrouter.generation.router import Router
 from crazyrouter.generation.shadowing import Shadows
 from crazyrouter.generation.snapshot import Reader, Snapshot, Unavailable
@@ -79,6 +80,7 @@ class Engine:
         upstream = Upstream(transport, self._poller, self._find_credential)
         self._desk = Desk(lane, upstream, self._router, self._queue, self._wellbeing)
         self._shadows = Shadows(self._desk, snapshot)
+        self._refusals = Refusals(lane)
         self._tasks: dict[str, asyncio.Task[Outcome]] = {}
         self._drivers: dict[str, Driver] = {}
         self._leases: dict[str, Lease] = {}
@@ -137,6 +139,7 @@ class Engine:
         await self._shadows.close()
         await self._poller.close()
         await self._wellbeing.close()
+        await self._refusals.flush()
         if abandoned or self._claims:
             await self._give_back()
 
@@ -180,6 +183,7 @@ class Engine:
             await self._refresh_leases()
         if time.monotonic() - self._touched_at > TOUCH_EVERY_S:
             await self._keep_unbooked()
+        await self._refusals.flush()
 
     async def _refresh_leases(self) -> frozenset[Lease]:
         """Keep what is driven here; which leases are ours still."""
@@ -218,6 +222,7 @@ class Engine:
             driver = self._make_driver(order, self.owner, left_s=settings.GENERATION_DEADLINE_S, since=began)
             placement, verdict = await self._open(driver)
         except BaseException as error:
+            self._refusals.note(order, error)
             # Whoever waits for the task gets the error there; the future's may stay unread.
             opened.cancel() if isinstance(error, asyncio.CancelledError) else opened.set_exception(error)
             opened.cancelled() or opened.exception()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from crazyrouter.generation import audit, drains, readback, retention, shadowing, worker
+from crazyrouter.generation import audit, drains, readback, retention, service_hours, shadowing, worker
 
 
 @shared_task(name="generation.erase_prompts", ignore_result=True)
@@ -42,3 +42,8 @@ def end_shadows() -> int:
 def end_old_shadows() -> int:
     """What the clock missed while nothing rang for days; it looks through all copies that there ever were."""
     return shadowing.end_lost_shadows(days=3650)
+
+
+@shared_task(name="generation.count_service", ignore_result=True)
+def count_service() -> int:
+    return service_hours.count_hours()
