@@ -138,6 +138,7 @@ INSTALLED_APPS = [
 
 # For everything but /v1 and /files, which crazyrouter/api/lean.py serves without middleware.
 MIDDLEWARE = [
+    "crazyrouter.ops.policy.set_policy",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -161,7 +162,8 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-            ]
+            ],
+            "libraries": {"pages": "crazyrouter.pages.filters"},
         },
     }
 ]
@@ -269,4 +271,17 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "UNAUTHENTICATED_USER": None,
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+}
+# Imported by `manage.py openapi` alone; everything that the document says stands in crazyrouter/api/schema.
+SPECTACULAR_SETTINGS = {
+    "OAS_VERSION": "3.1.0",
+    "TITLE": "Crazyrouter API",
+    "VERSION": "1",
+    "SCHEMA_PATH_PREFIX": "",
+    "SORT_OPERATIONS": False,
+    "SORT_OPERATION_PARAMETERS": False,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "PREPROCESSING_HOOKS": ["crazyrouter.api.schema.hooks.list_endpoints"],
+    "POSTPROCESSING_HOOKS": ["crazyrouter.api.schema.hooks.complete"],
 }

@@ -11,3 +11,5 @@ urlpatterns = [
     path("healthz", healthz, name="healthz"),
     path("readyz", readyz, name="readyz"),
 ]
+
+handler404 = "crazyrouter.pages.views.show_not_found"

@@ -1,36 +1,185 @@
-"""What anybody may read."""
+"""What anybody may read: no login, no cookie, nothing kept of who reads it.
+
+Every page is made from the registry and the contract as they are at that moment, and asked for again by every browser,
+which is told whether it has changed.
+"""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.cache import cache_control
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import conditional_page, require_safe
 
-from crazyrouter.api.errors import KINDS
-from crazyrouter.api.preferences import LONGEST_KEY
-from crazyrouter.generation.journal.answers import JOIN_WINDOW_S
-from crazyrouter.generation.journal.keys import KEY_LIFE_S
-from crazyrouter.generation.outcomes import TABLE
-from crazyrouter.pages.outcomes import describe_errors, describe_outcomes
+from crazyrouter.pages.docs import build_context, find_entry, write_doc, write_markdown
+from crazyrouter.pages.examples import build_body, write_request
+from crazyrouter.pages.facts import ModelFacts, Shop, load_shop
+from crazyrouter.pages.markdown import render_markdown
+from crazyrouter.pages.playground import build_playground
+
+View = Callable[..., HttpResponse]
+MARKDOWN = "text/markdown; charset=utf-8"
+TEXT = "text/plain; charset=utf-8"
 
 
-@require_safe
-@cache_control(public=True, max_age=300)
-def show_errors(request: HttpRequest) -> HttpResponse:
-    """GET /docs/errors"""
-    return render(
-        request,
-        "pages/errors.html",
-        {
-            "outcomes": describe_outcomes(TABLE),
-            "errors": describe_errors(KINDS),
-            "base_url": settings.PUBLIC_BASE_URL,
-            "key_hours": KEY_LIFE_S // 3600,
-            "longest_key": LONGEST_KEY,
-            "join_minutes": JOIN_WINDOW_S // 60,
-            "deadline_s": settings.GENERATION_DEADLINE_S,
-            "file_hours": settings.FILE_TTL_HOURS,
-        },
-    )
+def public_page(view: View) -> View:
+    """GET and HEAD; kept by a browser only until it has asked whether the page is still the same."""
+
+    @require_safe
+    @conditional_page
+    @cache_control(public=True, no_cache=True)
+    @wraps(view)
+    def answer(request: HttpRequest, **arguments: Any) -> HttpResponse:
+        return view(request, **arguments)
+
+    return answer
+
+
+# --- pages ---
+
+
+@public_page
+def show_home(request: HttpRequest) -> HttpResponse:
+    """GET /"""
+    return render(request, "pages/home.html", build_context(load_shop()))
+
+
+@public_page
+def show_models(request: HttpRequest) -> HttpResponse:
+    """GET /models"""
+    return render(request, "pages/models.html", {"area": "models", "shop": load_shop()})
+
+
+@public_page
+def show_model(request: HttpRequest, name: str) -> HttpResponse:
+    """GET /models/{id}"""
+    shop = load_shop()
+    facts = get_model(shop, name)
+    examples = render_markdown(write_request(settings.PUBLIC_BASE_URL, build_body(facts)))
+    return render(request, "pages/model.html", {"area": "models", "facts": facts, "shop": shop, "examples": examples})
+
+
+@public_page
+def show_pricing(request: HttpRequest) -> HttpResponse:
+    """GET /pricing"""
+    return render(request, "pages/pricing.html", {"area": "pricing", "shop": load_shop()})
+
+
+@public_page
+def show_playground(request: HttpRequest) -> HttpResponse:
+    """GET /playground; `?model=` chooses one."""
+    chosen = request.GET.get("model", "")
+    return render(request, "pages/playground.html", {"area": "playground", **build_playground(load_shop(), chosen)})
+
+
+@public_page
+def show_contents(request: HttpRequest) -> HttpResponse:
+    """GET /docs/"""
+    return render_doc(request, "index")
+
+
+@public_page
+def show_doc(request: HttpRequest, name: str) -> HttpResponse:
+    """GET /docs/{name}"""
+    return render_doc(request, name)
+
+
+def render_doc(request: HttpRequest, name: str) -> HttpResponse:
+    shop = load_shop()
+    entry = find_entry(name, shop)
+    if entry is None or request.path != entry.path:
+        raise Http404
+    document = render_markdown(write_doc(name, shop))
+    return render(request, "pages/doc.html", {"area": "docs", "entry": entry, "document": document, "shop": shop})
+
+
+def get_model(shop: Shop, name: str) -> ModelFacts:
+    facts = shop.find_model(name)
+    if facts is None:
+        raise Http404
+    return facts
+
+
+# --- the same for programs ---
+
+
+@public_page
+def show_models_text(request: HttpRequest) -> HttpResponse:
+    """GET /models.md"""
+    return HttpResponse(write_markdown("pages/models.md", build_context(load_shop())), content_type=MARKDOWN)
+
+
+@public_page
+def show_model_text(request: HttpRequest, name: str) -> HttpResponse:
+    """GET /models/{id}.md"""
+    return HttpResponse(write_model(get_model(load_shop(), name)), content_type=MARKDOWN)
+
+
+@public_page
+def show_pricing_text(request: HttpRequest) -> HttpResponse:
+    """GET /pricing.md"""
+    return HttpResponse(write_markdown("pages/pricing.md", build_context(load_shop())), content_type=MARKDOWN)
+
+
+@public_page
+def show_doc_text(request: HttpRequest, name: str) -> HttpResponse:
+    """GET /docs/{name}.md"""
+    shop = load_shop()
+    if find_entry(name, shop) is None:
+        raise Http404
+    return HttpResponse(write_doc(name, shop), content_type=MARKDOWN)
+
+
+@public_page
+def show_llms(request: HttpRequest) -> HttpResponse:
+    """GET /llms.txt: what there is to read, for programs."""
+    return HttpResponse(write_markdown("pages/llms.txt", build_context(load_shop())), content_type=TEXT)
+
+
+@public_page
+def show_llms_full(request: HttpRequest) -> HttpResponse:
+    """GET /llms-full.txt: all of it."""
+    shop = load_shop()
+    parts = [write_doc(entry.path.removeprefix("/docs/"), shop) for entry in shop.docs]
+    parts += [write_model(facts) for facts in shop.models]
+    parts.append(write_markdown("pages/pricing.md", build_context(shop)))
+    return HttpResponse("\n---\n\n".join(parts), content_type=TEXT)
+
+
+def write_model(facts: ModelFacts) -> str:
+    base_url = settings.PUBLIC_BASE_URL
+    context = {"facts": facts, "base_url": base_url, "request": write_request(base_url, build_body(facts))}
+    return write_markdown("pages/model.md", context)
+
+
+@public_page
+def show_sitemap(request: HttpRequest) -> HttpResponse:
+    """GET /sitemap.xml"""
+    context = {"base_url": settings.PUBLIC_BASE_URL, "pages": load_shop().pages}
+    return render(request, "pages/sitemap.xml", context, content_type="application/xml")
+
+
+@public_page
+def show_robots(request: HttpRequest) -> HttpResponse:
+    """GET /robots.txt: the pages are for everybody, pictures and the admin are not."""
+    return render(request, "pages/robots.txt", {"base_url": settings.PUBLIC_BASE_URL}, content_type=TEXT)
+
+
+# --- what is not there ---
+
+
+def show_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """What could have been meant, and where everything is."""
+    pages = load_shop().pages
+    paths = {page.path: page for page in pages}
+    near = difflib.get_close_matches(request.path, paths, n=3, cutoff=0.55)
+    context = {"path": request.path[:200], "near": [paths[path] for path in near], "pages": pages}
+    response = render(request, "404.html", context, status=404)
+    response.headers["Cache-Control"] = "no-store"
+    return response
