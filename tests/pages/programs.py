@@ -19,6 +19,8 @@ from tests.pages.answers import Answer, read_output
 
 VARIABLE = "CRAZYROUTER_API_KEY"
 LONGEST_S = 120
+#: No example installs anything into this machine.
+PIP = Path(__file__).with_name("pip_stand_in.py")
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,14 @@ class Workshop:
     base_url: str
     secret: str
 
+    def __post_init__(self) -> None:
+        pip = self.programs / "pip"
+        pip.write_text(f'#!/bin/sh\nexec {sys.executable} {PIP} "$@"\n', "utf-8")
+        pip.chmod(0o755)
+
     def run_program(self, command: list[str], *, told: bool = False) -> Answer:
         environment = {
-            "PATH": os.environ["PATH"],
+            "PATH": f"{self.programs}:{os.environ['PATH']}",
             "HOME": str(self.programs),
             "LANG": "C.UTF-8",
             # litellm fetches its prices from the net otherwise, and waits for it.

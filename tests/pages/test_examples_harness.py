@@ -197,6 +197,15 @@ def test_a_library_runs_in_its_own_environment(run: RunBlocks, monkeypatch: pyte
     assert run(("python", "print(1)", ' data-runs="langchain"')).ran == ["python"]
 
 
+def test_nothing_is_installed(run: RunBlocks) -> None:
+    assert run(("sh", "pip install --upgrade openai\npip install litellm langchain-community")).faults == []
+    wrong = run(("sh", "pip install openai opneai"), ("sh", "pip uninstall openai"))
+    assert wrong.faults == [
+        "example 1 (sh, line 1): exit code 1: the examples are not run with opneai\n",
+        "example 2 (sh, line 2): exit code 1: only pip install is known here, not pip uninstall\n",
+    ]
+
+
 def test_what_may_be_missing_is_left_out_alone(run: RunBlocks, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tools, "find_node", lambda: pytest.skip("no node"))
     page = run(("js", "nonsense("), ("sh", "echo 1"))
