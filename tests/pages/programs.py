@@ -33,9 +33,14 @@ class Workshop:
     secret: str
 
     def __post_init__(self) -> None:
-        pip = self.programs / "pip"
-        pip.write_text(f'#!/bin/sh\nexec {sys.executable} {PIP} "$@"\n', "utf-8")
-        pip.chmod(0o755)
+        self.write_command("python", sys.executable)
+        self.write_command("pip", f"{sys.executable} {PIP}")
+
+    def write_command(self, name: str, command: str) -> None:
+        """What a shell finds under this name."""
+        path = self.programs / name
+        path.write_text(f'#!/bin/sh\nexec {command} "$@"\n', "utf-8")
+        path.chmod(0o755)
 
     def run_program(self, command: list[str], *, told: bool = False) -> Answer:
         environment = {

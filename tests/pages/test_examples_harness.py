@@ -197,6 +197,10 @@ def test_a_library_runs_in_its_own_environment(run: RunBlocks, monkeypatch: pyte
     assert run(("python", "print(1)", ' data-runs="langchain"')).ran == ["python"]
 
 
+def test_a_shell_has_the_same_python(run: RunBlocks) -> None:
+    assert run(("sh", "export SHOWN=1\npython -c \"import openai, os; assert os.environ['SHOWN']\"")).faults == []
+
+
 def test_nothing_is_installed(run: RunBlocks) -> None:
     assert run(("sh", "pip install --upgrade openai\npip install litellm langchain-community")).faults == []
     wrong = run(("sh", "pip install openai opneai"), ("sh", "pip uninstall openai"))
