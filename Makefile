@@ -20,6 +20,7 @@ check: $(VENV)/dev.stamp
 	$(BIN)/lint-imports
 	$(BIN)/mypy .
 	$(BIN)/python -m tests.check_deploy
+	$(BIN)/python manage.py openapi --check
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .

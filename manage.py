@@ -12,8 +12,8 @@ def main() -> None:
         from crazyrouter.quickstart.bootstrap import prepare
 
         prepare(sys.argv[2:])
-    if sys.argv[1:2] in (["bench"], ["drill"], ["simulate"]):
-        # What it starts has settings of its own; this process needs any that load, on a bare machine, too.
+    if sys.argv[1:2] in (["bench"], ["drill"], ["openapi"], ["simulate"]):
+        # What they start has settings of its own; this process needs any that load, on a bare machine, too.
         os.environ.setdefault("DEBUG", "true")
     import django
     from django.core.exceptions import ImproperlyConfigured

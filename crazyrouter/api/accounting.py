@@ -36,6 +36,8 @@ from crazyrouter.generation.snapshot import Reader
 FILTERS = ("from", "to", "model", "key")
 PAGING = ("limit", "cursor")
 MOST_DAYS = 366
+MOST_ROWS = 1000
+USUAL_ROWS = 100
 #: As long as the columns are.
 LONGEST_MODEL = 64
 LONGEST_KEY = 24
@@ -75,7 +77,7 @@ class UsageView(PublicView):
         account = await find_payer(request, runtime)
         query = read_query(request, FILTERS + PAGING)
         scope = choose_scope(query, account)
-        limit = read_whole(query, "limit", least=1, largest=1000, default=100)
+        limit = read_whole(query, "limit", least=1, largest=MOST_ROWS, default=USUAL_ROWS)
         page = await runtime.reader.read(read_page, scope, read_cursor(query, scope), limit)
         return render_json(describe_page(page, scope, account))
 

@@ -126,7 +126,7 @@ class GenerationRequest(serializers.Serializer):
         required=False,
         help_text="`WIDTHxHEIGHT` in pixels, one that the model is sold in. Absent or `auto`: the model's default.",
     )
-    n = Whole(required=False, help_text="How many images, 1 unless said otherwise. The most is the model's.")
+    n = Whole(least=1, required=False, help_text="How many images, 1 unless said otherwise. The most is the model's.")
     response_format = Choice(
         words=("url", "b64_json"),
         required=False,

@@ -3,6 +3,7 @@ from django.urls import path, re_path
 from crazyrouter.api.accounting import BalanceView, UsageCsvView, UsageView
 from crazyrouter.api.generations import GenerationsView, GenerationView
 from crazyrouter.api.pricing import PricingView
+from crazyrouter.api.schema.views import OpenapiView
 from crazyrouter.api.views import ModelsView, ModelView, UnknownView
 
 urlpatterns = [
@@ -14,5 +15,6 @@ urlpatterns = [
     path("v1/usage", UsageView.as_view()),
     path("v1/usage.csv", UsageCsvView.as_view()),
     path("api/pricing", PricingView.as_view()),
+    path("openapi.json", OpenapiView.as_view()),
     re_path(r"^v1(?:/|$)", UnknownView.as_view()),
 ]

@@ -25,10 +25,16 @@ def append_price(name: str, micros: int, *, at: datetime | None = None) -> None:
 
 
 @sync_to_async
-def agree(customer: Customer, name: str, **terms: int) -> None:
-    model = ImageModel.objects.get(name=name)
-    kind = "fixed" if "amount_micros" in terms else "discount"
-    append_account_price(customer.account, model, kind=kind, reason="a contract", actor="test", **terms)
+def agree(customer: Customer, name: str, *, amount: int | None = None, points: int | None = None) -> None:
+    append_account_price(
+        customer.account,
+        ImageModel.objects.get(name=name),
+        kind="discount" if amount is None else "fixed",
+        reason="a contract",
+        actor="test",
+        amount_micros=amount,
+        discount_basis_points=points,
+    )
 
 
 async def read_amounts(gateway: httpx.AsyncClient) -> dict[str, str]:
@@ -126,8 +132,8 @@ async def test_a_database_that_is_down_is_said_in_the_envelope(
 
 
 async def test_models_tell_the_price_that_was_agreed(gateway: httpx.AsyncClient, customer: Customer) -> None:
-    await agree(customer, "qwen-image-max", amount_micros=333_000)
-    await agree(customer, "qwen-image-plus", discount_basis_points=1_250)
+    await agree(customer, "qwen-image-max", amount=333_000)
+    await agree(customer, "qwen-image-plus", points=1_250)
     listed = {model["id"]: model["pricing"] for model in (await gateway.get("/v1/models")).json()["data"]}
     agreed = LIST | {"qwen-image-max": "0.333", "qwen-image-plus": "0.175"}
     assert {name: price["amount"] for name, price in listed.items()} == agreed
@@ -136,7 +142,7 @@ async def test_models_tell_the_price_that_was_agreed(gateway: httpx.AsyncClient,
 
 
 async def test_what_was_agreed_with_one_is_nobody_elses_price(gateway: httpx.AsyncClient, customer: Customer) -> None:
-    await agree(customer, "qwen-image-max", amount_micros=333_000)
+    await agree(customer, "qwen-image-max", amount=333_000)
     bob = await sync_to_async(open_customer)("bob")
     other = await gateway.get("/v1/models/qwen-image-max", headers=bob.headers)
     assert other.json()["pricing"]["amount"] == "0.50"
