@@ -22,7 +22,6 @@ from crazyrouter.pages.examples import build_body, choose_example, write_request
 from crazyrouter.pages.facts import FamilyFacts, Shop
 from crazyrouter.pages.outcomes import describe_errors, describe_outcomes
 from crazyrouter.pages.parameters import list_ignored, list_parameters
-from crazyrouter.pages.reference import read_reference
 from crazyrouter.pages.site import CONTENTS, DOCS, Entry
 
 BLANK_LINES = re.compile(r"\n{3,}")

@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString, mark_safe
 from crazyrouter.pages.facts import ModelFacts
 
 PATH = "/v1/images/generations"
-PROMPT = "A premium perfume poster, soft studio light, with the title 晨雾 in elegant lettering"
+PROMPT = "A perfume poster in soft studio light, titled 晨雾"
 #: The size that most clients of OpenAI's API send.
 USUAL_SIZE = "1024x1024"
 
@@ -44,7 +44,7 @@ def write_curl(base_url: str, body: Mapping[str, Any]) -> str:
         f"curl {base_url}{PATH} \\\n"
         '  -H "Authorization: Bearer $CRAZYROUTER_API_KEY" \\\n'
         '  -H "Content-Type: application/json" \\\n'
-        f"  -d {quote_shell(write_json(body))}"
+        f"  -d {quote_shell(indent(write_json(body)))}"
     )
 
 

@@ -27,6 +27,11 @@ class Frame:
     height: int
     is_default: bool
 
+    @property
+    def small(self) -> tuple[int, int]:
+        """Half as long a side, for cards."""
+        return max(4, self.width // 2), max(4, self.height // 2)
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:

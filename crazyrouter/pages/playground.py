@@ -2,13 +2,56 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from crazyrouter.pages.facts import Shop
+from django.conf import settings
+
+from crazyrouter.api.serializers import FIELDS
+from crazyrouter.pages.facts import ModelFacts, Shop
+
+RESPONSE_FORMATS = {"url": "Link", "b64_json": "Base64"}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One model to choose. `data` is JSON for the script: what `GET /v1/models` says, limits of texts, usual time."""
+
+    facts: ModelFacts
+    data: str
+    is_chosen: bool
 
 
 def build_playground(shop: Shop, chosen: str) -> dict[str, Any]:
     """`chosen` is a model's public id; any other text chooses the first."""
     models = [facts for facts in shop.models if facts.price]
-    first = models[0] if models else None
-    return {"models": models, "chosen": next((one for one in models if one.model.name == chosen), first)}
+    named = next((facts for facts in models if facts.model.name == chosen), None)
+    first = named or next(iter(models), None)
+    return {
+        "choices": [Choice(facts, describe_choice(facts), facts is first) for facts in models],
+        "chosen": first,
+        "formats": [(word, RESPONSE_FORMATS.get(word, word)) for word in FIELDS["response_format"].words],
+        "base_url": settings.PUBLIC_BASE_URL,
+    }
+
+
+def describe_choice(facts: ModelFacts) -> str:
+    """Amounts as text: what a script takes for a number is a float."""
+    model, price = facts.model, facts.model.price
+    return json.dumps(
+        {
+            "id": model.name,
+            "micros": str(price.amount_micros) if price else None,
+            "verification": model.verification,
+            "capability": model.capability,
+            "sizes": facts.sizes,
+            "default_size": facts.default_size,
+            "size_range": asdict(model.size_range) if model.size_range else None,
+            "max_n": model.max_n,
+            "prompt_limit": model.prompt_limit,
+            "negative_prompt_limit": model.negative_prompt_limit,
+            "typical": facts.figures.typical,
+        },
+        ensure_ascii=False,
+    )

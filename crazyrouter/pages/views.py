@@ -47,7 +47,9 @@ def public_page(view: View) -> View:
 @public_page
 def show_home(request: HttpRequest) -> HttpResponse:
     """GET /"""
-    return render(request, "pages/home.html", build_context(load_shop()))
+    context = build_context(load_shop())
+    examples = render_markdown(context["request"]) if "request" in context else None
+    return render(request, "pages/home.html", context | {"examples": examples})
 
 
 @public_page
