@@ -101,5 +101,16 @@ async def gateway(customer: Customer) -> AsyncIterator[httpx.AsyncClient]:
 
     transport = httpx.ASGITransport(app=cast("Any", application), raise_app_exceptions=True)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=customer.headers) as client:
+        client.event_hooks["response"].append(hold_against_description)
         yield client
     await close_runtime()
+
+
+async def hold_against_description(response: httpx.Response) -> None:
+    """Whatever a test asks for: an answer that openapi.json does not describe fails it."""
+    from tests.api.contract import find_operation, list_breaches
+
+    operation = find_operation(response.request.method, response.request.url.path)
+    if operation is not None:
+        breaches = list_breaches(operation, response.status_code, response.headers, await response.aread())
+        assert breaches == [], (operation["operationId"], response.status_code, breaches)

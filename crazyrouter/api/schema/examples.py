@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import base64
+import struct
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
 from crazyrouter.api.schema.faults import API_ERRORS, SAMPLE_ID
 from crazyrouter.api.schema.words import PLACEHOLDER_URL
+from crazyrouter.files.labels import Label, render_chunk
 
 CREATED = 1_764_450_000
 FILE = "qwen_image_abcdefghijklmnopqrstuvwxyz234567.png"
 URL = f"{PLACEHOLDER_URL}/files/{FILE}"
-#: The first bytes of a PNG, as base64.
-BASE64 = "iVBORw0KGgoAAAANSUhEUgAA"
 PROMPT = "A lighthouse at dusk, watercolour"
 CNY = {"currency": "CNY"}
+
+
+def draw_example() -> str:
+    """One white pixel as it would be delivered, label and all, as base64; the same with every zlib."""
+    header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
+    chunks = [
+        render_plain(b"IHDR", header),
+        render_chunk(Label("crazyrouter", f"{SAMPLE_ID}-0")),
+        render_plain(b"IDAT", zlib.compress(b"\0\xff", level=0)),
+        render_plain(b"IEND", b""),
+    ]
+    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(chunks)).decode()
+
+
+def render_plain(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
 
 GENERATION = {
     "id": SAMPLE_ID,
@@ -84,7 +103,10 @@ REQUESTS: Mapping[str, Mapping[str, Any]] = {
 ANSWERS: Mapping[tuple[str, int], Mapping[str, Any]] = {
     ("createImage", 200): {
         "url": {"created": CREATED, "data": [{"url": URL}]},
-        "b64_json": {"created": CREATED, "data": [{"b64_json": BASE64, "revised_prompt": f"{PROMPT}, soft light"}]},
+        "b64_json": {
+            "created": CREATED,
+            "data": [{"b64_json": draw_example(), "revised_prompt": f"{PROMPT}, soft light"}],
+        },
         "respond_async_ended": GENERATION,
     },
     ("createImage", 202): {"running": RUNNING},

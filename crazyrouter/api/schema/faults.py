@@ -123,13 +123,13 @@ def group_errors(operation: str) -> Mapping[int, list[Shown]]:
     return groups
 
 
-def describe_group(status: int, errors: list[Shown], *, headers: Collection[str]) -> Schema:
+def describe_group(errors: list[Shown], *, headers: Collection[str]) -> Schema:
     """One response of an operation: the errors that have this status."""
     codes = sorted(shown.code for shown in errors)
     narrowed = {"properties": {"error": {"properties": {"code": {"enum": codes}}}}}
     sent = dict.fromkeys([*headers, *(name for shown in errors for name in shown.headers)])
     return {
-        "description": "\n".join([f"{HTTPStatus(status).phrase}.", "", *(shown.line for shown in errors)]),
+        "description": "\n".join(shown.line for shown in errors),
         "headers": {name: refer("headers", name) for name in sent},
         "content": {
             "application/json": {

@@ -96,7 +96,7 @@ def complete_operation(operation: Schema) -> None:
     for status, response in responses.items():
         complete_answer(name, int(status), response)
     for status, errors in group_errors(name).items():
-        described = describe_group(status, errors, headers=name_headers(name, status))
+        described = describe_group(errors, headers=name_headers(name, status))
         responses[str(status)] = merge(responses[str(status)], described)
     operation["responses"] = dict(sorted(responses.items()))
 
@@ -118,4 +118,4 @@ def merge(plain: Schema, errors: Schema) -> Schema:
 
 def describe_other_methods() -> Schema:
     """What no operation gives: another method of a path that exists."""
-    return describe_group(405, [API_ERRORS[NO_OPERATION]], headers=(REQUEST_ID, "Allow"))
+    return describe_group([API_ERRORS[NO_OPERATION]], headers=(REQUEST_ID, "Allow"))
