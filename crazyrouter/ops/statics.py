@@ -1,4 +1,4 @@
-"""The admin's style sheets and scripts: collected again only if one of them changed, since that takes seconds."""
+"""Style sheets and scripts: how they are stored, and collected again only if one changed, since that takes seconds."""
 
 from __future__ import annotations
 
@@ -9,8 +9,15 @@ from pathlib import Path
 from django.conf import settings
 from django.contrib.staticfiles.finders import get_finders
 from django.core.management import call_command
+from whitenoise.storage import CompressedManifestStaticFilesStorage
 
 DIGEST = "collected.sha256"
+
+
+class StaticStorage(CompressedManifestStaticFilesStorage):
+    """Names carry a digest, also where one script imports another."""
+
+    support_js_module_import_aggregation = True
 
 
 def collect_static() -> bool:

@@ -11,6 +11,7 @@ from django.conf import settings
 from crazyrouter.api.serializers import FIELDS
 from crazyrouter.pages.facts import ModelFacts, Shop
 
+SCRIPTS = ("account", "api", "dom", "facts", "form", "money", "run", "sizes", "snippets")
 RESPONSE_FORMATS = {"url": "Link", "b64_json": "Base64"}
 
 
@@ -32,6 +33,7 @@ def build_playground(shop: Shop, chosen: str) -> dict[str, Any]:
         "choices": [Choice(facts, describe_choice(facts), facts is first) for facts in models],
         "chosen": first,
         "formats": [(word, RESPONSE_FORMATS.get(word, word)) for word in FIELDS["response_format"].words],
+        "scripts": [f"crazyrouter/playground/{name}.js" for name in SCRIPTS],
         "base_url": settings.PUBLIC_BASE_URL,
     }
 

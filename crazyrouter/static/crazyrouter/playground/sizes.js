@@ -1,0 +1,97 @@
+// Sizes as frames in true proportion: the picker, and the empty wall before anything hangs on it.
+import { draw, find, setAttributes } from "./dom.js";
+import { describeRule, parseSize } from "./facts.js";
+
+const LONGEST = 46;
+const WALL = { width: 640, height: 320, gap: 28 };
+
+const picker = find("sizes");
+const free = find("free-size");
+const pattern = picker.querySelector("label").cloneNode(true);
+pattern.querySelector("input").checked = false;
+
+/** What is chosen: a size of the list, or whatever was typed. */
+export function readSize() {
+  const chosen = picker.querySelector("input:checked");
+  return chosen?.value || free.value.trim();
+}
+
+/** Offer these; what was chosen stays chosen while it is sold. */
+export function offerSizes(facts, wanted) {
+  const longest = Math.max(...facts.sizes.flatMap((size) => parseSize(size)));
+  const isFree = Boolean(facts.size_range) && wanted !== "" && !facts.sizes.includes(wanted);
+  const chosen = facts.sizes.includes(wanted) ? wanted : facts.default_size;
+  const labels = facts.sizes.map((size) => makeChoice(size, longest, { checked: !isFree && size === chosen }));
+  if (facts.size_range) labels.push(makeChoice("", longest, { checked: isFree }));
+  picker.replaceChildren(...labels);
+  find("free").hidden = !facts.size_range;
+  find("free-rule").textContent = facts.size_range ? describeRule(facts.size_range) : "";
+  if (isFree) free.value = wanted;
+}
+
+function makeChoice(size, longest, { checked }) {
+  const label = pattern.cloneNode(true);
+  const input = label.querySelector("input");
+  input.value = size;
+  input.checked = checked;
+  label.querySelector("span").textContent = size || "other";
+  drawFrame(label.querySelector("svg"), size ? parseSize(size) : [longest * 0.8, longest * 0.8], longest);
+  if (!size) label.classList.add("other");
+  return label;
+}
+
+function drawFrame(svg, [width, height], longest) {
+  const [w, h] = [width, height].map((side) => Math.max(6, Math.min(LONGEST, (side * LONGEST) / longest)));
+  setAttributes(svg, { width: w, height: h, viewBox: `0 0 ${w} ${h}` });
+  setAttributes(svg.querySelector("rect"), { x: 1, y: 1, width: w - 2, height: h - 2 });
+}
+
+/** Who types a size means it: "other" is chosen. */
+export function watchSizes(facts, changed) {
+  free.addEventListener("input", () => {
+    const other = picker.querySelector(".other");
+    if (!other) return;
+    other.querySelector("input").checked = true;
+    const size = parseSize(free.value.trim());
+    const longest = Math.max(...facts().sizes.flatMap((one) => parseSize(one)));
+    if (size) drawFrame(other.querySelector("svg"), size, Math.max(longest, ...size));
+    changed();
+  });
+  picker.addEventListener("change", () => {
+    if (picker.querySelector(".other input")?.checked) free.focus();
+  });
+}
+
+/** The empty wall: n frames of this size, as large as there is room. */
+export function drawWall(size, n) {
+  const [width, height] = parseSize(size) ?? [1, 1];
+  const columns = findColumns(width / height, n);
+  const rows = Math.ceil(n / columns);
+  const roomX = (WALL.width - WALL.gap * (columns + 1)) / columns;
+  const roomY = (WALL.height - WALL.gap * (rows + 1)) / rows;
+  const scale = Math.min(roomX / width, roomY / height);
+  const [w, h] = [width * scale, height * scale];
+  const frames = Array.from({ length: n }, (_, at) => {
+    const inRow = at < columns * (rows - 1) ? columns : n - columns * (rows - 1);
+    const left = (WALL.width - inRow * w - (inRow - 1) * WALL.gap) / 2;
+    const top = (WALL.height - rows * h - (rows - 1) * WALL.gap) / 2;
+    const x = left + (at % columns) * (w + WALL.gap);
+    return draw("rect", { x, y: top + Math.floor(at / columns) * (h + WALL.gap), width: w, height: h });
+  });
+  const svg = find("preview");
+  if (!svg) return;
+  svg.setAttribute("viewBox", `0 0 ${WALL.width} ${WALL.height}`);
+  svg.replaceChildren(...frames);
+  find("preview-words").textContent = `${n === 1 ? "One picture" : `${n} pictures`}, ${size.replace(/[x*]/, " × ")}`;
+}
+
+/** The number of columns that leaves the largest frames. */
+function findColumns(ratio, n) {
+  const fit = (columns) => {
+    const rows = Math.ceil(n / columns);
+    const roomX = (WALL.width - WALL.gap * (columns + 1)) / columns;
+    const roomY = (WALL.height - WALL.gap * (rows + 1)) / rows;
+    return Math.min(roomX, roomY * ratio);
+  };
+  return Array.from({ length: n }, (_, at) => at + 1).reduce((best, one) => (fit(one) > fit(best) ? one : best));
+}
