@@ -15,6 +15,7 @@ from django.template.loader import render_to_string
 from crazyrouter.api.errors import KINDS
 from crazyrouter.api.generations import MOST_LISTED
 from crazyrouter.api.preferences import LONGEST_KEY
+from crazyrouter.files.faults import FAULTS
 from crazyrouter.generation.journal.answers import JOIN_WINDOW_S
 from crazyrouter.generation.journal.keys import KEY_LIFE_S
 from crazyrouter.generation.outcomes import TABLE
@@ -22,10 +23,12 @@ from crazyrouter.pages.examples import build_body, choose_example, write_request
 from crazyrouter.pages.facts import FamilyFacts, Shop
 from crazyrouter.pages.outcomes import describe_errors, describe_outcomes
 from crazyrouter.pages.parameters import list_ignored, list_parameters
+from crazyrouter.pages.reference import read_reference
 from crazyrouter.pages.site import CONTENTS, DOCS, Entry
 
 BLANK_LINES = re.compile(r"\n{3,}")
 FAMILY = "images/"
+REFERENCE = "api"
 
 
 def find_entry(name: str, shop: Shop) -> Entry | None:
@@ -42,7 +45,10 @@ def write_doc(name: str, shop: Shop) -> str:
     """The page as Markdown; `name` is one that `find_entry` knows."""
     family = shop.find_family(name.removeprefix(FAMILY)) if name.startswith(FAMILY) else None
     template = "docs/family.md" if family else f"docs/{name}.md"
-    return write_markdown(template, build_context(shop, family) | {"page": find_entry(name, shop)})
+    context = build_context(shop, family)
+    if name == REFERENCE:
+        context["reference"] = read_reference()
+    return write_markdown(template, context)
 
 
 def write_markdown(template: str, context: Mapping[str, Any]) -> str:
@@ -60,6 +66,7 @@ def build_context(shop: Shop, family: FamilyFacts | None = None) -> dict[str, An
         "base_url": settings.PUBLIC_BASE_URL,
         "outcomes": describe_outcomes(TABLE),
         "errors": describe_errors(KINDS),
+        "file_errors": sorted(FAULTS.items(), key=lambda item: item[1].status),
         "parameters": list_parameters(),
         "ignored": list_ignored(),
         "limits": build_limits(),

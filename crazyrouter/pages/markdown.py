@@ -126,14 +126,17 @@ def mark_tables(state: StateCore) -> None:
             token.attrSet("scope", "col")
             names.append(read_text(state.tokens[at + 1]))
         elif token.type == "td_open" and body:
-            mark_cell(state.tokens, at, row, first=column == 0, label=names[column] if column < len(names) else "")
+            # With two columns the second says what the first is about, and needs no name.
+            label = names[column] if len(names) > 2 and column < len(names) else ""
+            mark_cell(state.tokens, at, row, first=column == 0, label=label)
             column += 1
 
 
 def mark_cell(tokens: Sequence[Token], at: int, row: Token | None, *, first: bool, label: str) -> None:
     token, content = tokens[at], tokens[at + 1]
-    token.attrSet("data-label", label)
     if not first:
+        if label:
+            token.attrSet("data-label", label)
         return
     token.tag = tokens[at + 2].tag = "th"
     token.attrSet("scope", "row")
@@ -195,8 +198,10 @@ def read_language(token: Token) -> str:
 
 
 def find_label(token: Token) -> str:
+    """`fails=CODE` marks a request that is refused."""
     language = read_language(token)
-    return LABELS.get(language, language)
+    label = LABELS.get(language, language)
+    return f"{label}, refused" if " fails=" in token.info else label
 
 
 # --- reading tokens ---
