@@ -1,14 +1,17 @@
-"""Style sheets and scripts: how they are stored, and collected again only if one changed, since that takes seconds."""
+"""Style sheets and scripts: stored under names with a digest, served whole, collected again only if one changed."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.contrib.staticfiles.finders import get_finders
 from django.core.management import call_command
+from django.http import HttpRequest, HttpResponse
+from whitenoise.middleware import WhiteNoiseMiddleware
 from whitenoise.storage import CompressedManifestStaticFilesStorage
 
 DIGEST = "collected.sha256"
@@ -18,6 +21,23 @@ class StaticStorage(CompressedManifestStaticFilesStorage):
     """Names carry a digest, also where one script imports another."""
 
     support_js_module_import_aggregation = True
+
+
+class StaticFiles(WhiteNoiseMiddleware):
+    """Answers with whole bytes: Django's ASGI handler reads a file at once in any case, and warns that it has to."""
+
+    @staticmethod
+    def serve(static_file: Any, request: HttpRequest) -> HttpResponse:
+        found = static_file.get_response(request.method, request.META)
+        body = b""
+        if found.file is not None:
+            with found.file as file:
+                body = file.read()
+        response = HttpResponse(body, status=int(found.status))
+        del response["Content-Type"]
+        for name, value in found.headers:
+            response[name] = value
+        return response
 
 
 def collect_static() -> bool:
