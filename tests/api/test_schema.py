@@ -17,13 +17,21 @@ from drf_spectacular.validation import validate_schema
 
 from crazyrouter.api.errors import KINDS, ApiError, render_error
 from crazyrouter.api.schema.examples import FILE
-from crazyrouter.api.serializers import FIELDS, validate_request
 from crazyrouter.api.urls import urlpatterns
 from crazyrouter.files.faults import FAULTS
-from tests.api.contract import DOCUMENT, OPERATIONS, PATH, list_codes, list_faults, list_operations, resolve
+from tests.api.contract import (
+    DOCUMENT,
+    OPERATIONS,
+    PATH,
+    list_body_breaches,
+    list_breaches,
+    list_codes,
+    list_faults,
+    list_header_breaches,
+    list_operations,
+    resolve,
+)
 from tests.api.test_anonymity import FORBIDDEN
-
-REQUEST = DOCUMENT["components"]["schemas"]["GenerationRequest"]
 
 # --- the document ---
 
@@ -148,71 +156,6 @@ def test_parameters_have_their_bounds(operation: str, bounds: dict[str, Any]) ->
     assert {name: schemas[name] for name in bounds} == bounds
 
 
-# --- the request ---
-
-
-def test_every_field_of_a_request_occurs_with_its_bounds() -> None:
-    shown = {
-        name: {k: v for k, v in field.items() if k != "description"} for name, field in REQUEST["properties"].items()
-    }
-    no_nul = r"^[^\u0000]*$"
-    assert list(shown) == list(FIELDS)
-    assert REQUEST["required"] == ["model", "prompt"]
-    assert REQUEST["additionalProperties"] is False
-    assert shown == {
-        "model": {"type": "string", "pattern": no_nul},
-        "prompt": {
-            "type": "string",
-            "minLength": 1,
-            "pattern": r"^[^\u0000]*[^\s\u0000\u001c-\u001f\u0085][^\u0000]*$",
-        },
-        "size": {
-            "type": ["string", "null"],
-            "pattern": "^(auto|([1-9][0-9]{0,4})[x*]([1-9][0-9]{0,4}))$",
-            "examples": ["1024x1024"],
-        },
-        "n": {"type": ["integer", "null"], "minimum": 1},
-        "response_format": {"type": ["string", "null"], "enum": ["url", "b64_json", None]},
-        "negative_prompt": {"type": ["string", "null"], "pattern": no_nul},
-        "seed": {"type": ["integer", "null"], "minimum": 0, "maximum": 2_147_483_647},
-        "prompt_extend": {"type": ["boolean", "null"]},
-        "watermark": {"type": ["boolean", "null"]},
-        "user": {"type": ["string", "null"], "maxLength": 256, "pattern": no_nul},
-        "quality": {"type": ["string", "null"], "enum": ["auto", "standard", None]},
-        "style": {"type": ["string", "null"], "enum": ["auto", "standard", None]},
-        "background": {"type": ["string", "null"], "enum": ["auto", None]},
-        "moderation": {"type": ["string", "null"], "enum": ["auto", None]},
-        "output_format": {"type": ["string", "null"], "enum": ["png", None]},
-        "output_compression": {"type": ["integer", "null"], "enum": [100, None]},
-        "stream": {"type": ["boolean", "null"], "enum": [False, None]},
-        "partial_images": {"type": ["integer", "null"], "enum": [0, None]},
-    }
-    assert all(field["description"] for field in REQUEST["properties"].values())
-
-
-VALUES: list[Any] = [
-    *(None, True, False, 0, 1, -1, 100, 2_147_483_647, 2_147_483_648, 1.5, [], {}, ["auto"]),
-    *("", " ", "\t\n", "\x1c", "\x85", "\u3000", "\ufeff", "x", " x ", "a\nb", "a\0b", "猫", "x" * 256, "x" * 257),
-    *("auto", "standard", "hd", "png", "url", "b64_json", "URL"),
-]
-
-
-@pytest.mark.parametrize("name", [name for name in FIELDS if name != "size"])
-def test_the_schema_and_the_validation_agree(name: str) -> None:
-    """Of sizes the schema says more: their form, which is the registry's to judge."""
-    for value in VALUES:
-        body = {"model": "m", "prompt": "p", name: value}
-        assert (list_faults({"$ref": "#/components/schemas/GenerationRequest"}, body) == []) == is_taken(body), body
-
-
-def is_taken(body: Any) -> bool:
-    try:
-        validate_request(body)
-    except ApiError:
-        return False
-    return True
-
-
 # --- errors ---
 
 
@@ -263,6 +206,36 @@ def test_headers_that_steer_retries_stand_where_they_are_sent() -> None:
                 assert ("x-should-retry" in headers) == any(not kind.may_retry for kind in kinds)
 
 
+async def test_another_method_of_any_path_is_answered_as_the_document_says(gateway: httpx.AsyncClient) -> None:
+    described = DOCUMENT["components"]["responses"]["MethodNotAllowed"]
+    for path in (path for path in DOCUMENT["paths"] if path.startswith("/v1/")):
+        answer = await gateway.delete(path.replace("{", "").replace("}", ""))
+        assert answer.status_code == 405
+        assert list(list_header_breaches(described, answer.headers)) == []
+        assert list_body_breaches(described, answer.headers, answer.content) == []
+
+
+def test_what_is_not_described_is_a_breach() -> None:
+    """Else all the tests that hold answers against the document would show nothing."""
+    right = {"x-request-id": "req_" + "0" * 26, "content-type": "application/json"}
+    balance = {"balance": "1.00", "held": "0.00", "credit_limit": "0.00", "available": "1.00", "currency": "CNY"}
+    blocked = json.loads(render_error(ApiError("moderation_blocked")).content)
+
+    def look(status: int, body: Any, headers: dict[str, str] = right) -> list[str]:
+        return list_breaches(OPERATIONS["getBalance"], status, headers, json.dumps(body).encode())
+
+    assert look(200, balance) == []
+    assert look(418, balance) == ["status 418 is not described"]
+    assert look(200, balance | {"owner": "x"}) == [
+        "Additional properties are not allowed ('owner' was unexpected)",
+    ]
+    assert look(200, balance | {"held": 0}) == ["0 is not of type 'string'"]
+    assert look(200, balance, right | {"Retry-After": "5"}) == ["header Retry-After is not described"]
+    assert look(200, balance, {"content-type": "application/json"}) == ["header x-request-id is missing"]
+    assert look(200, balance, right | {"content-type": "text/html"}) == ["text/html is not described"]
+    assert look(400, blocked) == ["'moderation_blocked' is not one of ['invalid_value']"]
+
+
 # --- examples ---
 
 
@@ -288,38 +261,3 @@ def test_every_answer_in_json_has_an_example() -> None:
 def test_the_file_of_the_examples_could_be_one() -> None:
     [pattern] = [p["schema"]["pattern"] for p in OPERATIONS["getFile"]["parameters"] if p["in"] == "path"]
     assert list_faults({"type": "string", "pattern": pattern}, FILE) == []
-
-
-# --- as it is served ---
-
-
-async def test_it_is_served_with_the_address_of_the_service(gateway: httpx.AsyncClient, settings: Any) -> None:
-    settings.PUBLIC_BASE_URL = "https://images.test"
-    response = await gateway.get("/openapi.json", headers={"Authorization": ""})
-    assert response.status_code == 200
-    assert response.headers["content-type"] == "application/json"
-    assert response.headers["cache-control"] == "no-cache"
-    assert response.headers["access-control-allow-origin"] == "*"
-    served = response.json()
-    assert served["servers"] == [{"url": "https://images.test"}]
-    assert "crazyrouter.example" not in response.text
-    assert served["paths"].keys() == DOCUMENT["paths"].keys()
-
-
-async def test_a_copy_that_is_the_newest_is_not_sent_again(gateway: httpx.AsyncClient) -> None:
-    etag = (await gateway.get("/openapi.json")).headers["etag"]
-    for known in (etag, f"W/{etag}", f'"other", {etag}', "*"):
-        again = await gateway.get("/openapi.json", headers={"If-None-Match": known})
-        assert (again.status_code, again.content) == (304, b"")
-        assert again.headers["etag"] == etag
-        assert again.headers["cache-control"] == "no-cache"
-        assert "content-type" not in again.headers
-    assert (await gateway.get("/openapi.json", headers={"If-None-Match": '"other"'})).status_code == 200
-
-
-async def test_another_address_is_another_copy(gateway: httpx.AsyncClient, settings: Any) -> None:
-    tags = set()
-    for address in ("https://one.test", "https://two.test"):
-        settings.PUBLIC_BASE_URL = address
-        tags.add((await gateway.get("/openapi.json")).headers["etag"])
-    assert len(tags) == 2
