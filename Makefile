@@ -3,9 +3,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 INSTALL := $(BIN)/uv pip sync --quiet --require-hashes --compile-bytecode --python $(BIN)/python
+COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 ARGS   ?=
 
-.PHONY: run test check format lock clean
+.PHONY: run test check format lock screenshots clean
 
 run: $(VENV)/run.stamp
 	exec $(BIN)/python manage.py quickstart $(ARGS)
@@ -26,12 +27,16 @@ format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The pictures of the README, on a fresh `make run`; needs Chromium.
+screenshots: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.browser.screenshots
+
 # The lock files name no index and no host: they install from whatever registry the machine uses.
 lock: $(VENV)/uv.stamp
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links requirements/bootstrap.in -o requirements/bootstrap.txt
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements/base.txt
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml --extra dev -c requirements/base.txt -o requirements/dev.txt
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links requirements/clients.in -o requirements/clients.txt
+	$(COMPILE) requirements/bootstrap.in -o requirements/bootstrap.txt
+	$(COMPILE) pyproject.toml -o requirements/base.txt
+	$(COMPILE) pyproject.toml --extra dev -c requirements/base.txt -o requirements/dev.txt
+	$(COMPILE) requirements/clients.in -o requirements/clients.txt
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -16,6 +16,16 @@ import pytest
 VARIABLE = "CRAZYROUTER_TESTS_REQUIRE"
 CLIENTS = Path(__file__).resolve().parent.parent / ".venv" / "clients" / "bin" / "python"
 CHROMIUM = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"]
+#: As root, in a container, and without a word to anybody else.
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 def find_chromium() -> str:

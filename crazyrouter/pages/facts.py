@@ -18,6 +18,7 @@ from models_registry.families import PublicFamily, load_families, load_verified_
 
 #: How long the longest side of a page's frames is drawn, in pixels.
 LONGEST_SIDE = 112
+IN_CARDS = 0.37
 SHAPES = {"sync": "sync generation", "async": "async generation"}
 VERIFICATIONS = {"verified": "verified", "beta": "Beta"}
 
@@ -33,8 +34,8 @@ class Frame:
 
     @property
     def small(self) -> tuple[int, int]:
-        """Half as long a side, for cards."""
-        return max(4, self.width // 2), max(4, self.height // 2)
+        """As cards show it: all sizes in one line."""
+        return max(4, round(self.width * IN_CARDS)), max(4, round(self.height * IN_CARDS))
 
 
 @dataclass(frozen=True, slots=True)

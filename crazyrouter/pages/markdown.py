@@ -112,23 +112,26 @@ def mark_headings(state: StateCore) -> None:
 
 
 def mark_tables(state: StateCore) -> None:
-    """Scopes for screen readers, the column's name in each cell for narrow screens, names for rows."""
+    """Scopes for screen readers, the column's name in each cell for narrow screens, names for rows.
+
+    With two columns the second says what the first is about: such a table is `plain` and stays one on any screen.
+    """
     names: list[str] = []
-    column, row, body = 0, None, False
+    table = row = None
+    column = 0
     for at, token in enumerate(state.tokens):
-        if token.type == "thead_open":
-            names, body = [], False
-        elif token.type == "tbody_open":
-            body = True
+        if token.type == "table_open":
+            table, names = token, []
         elif token.type == "tr_open":
             row, column = token, 0
         elif token.type == "th_open":
             token.attrSet("scope", "col")
             names.append(read_text(state.tokens[at + 1]))
-        elif token.type == "td_open" and body:
-            # With two columns the second says what the first is about, and needs no name.
-            label = names[column] if len(names) > 2 and column < len(names) else ""
-            mark_cell(state.tokens, at, row, first=column == 0, label=label)
+        elif token.type == "thead_close" and table is not None and len(names) < 3:
+            table.attrSet("class", "plain")
+        elif token.type == "td_open":
+            # Cells beyond the head are cut by the parser, and missing ones filled in.
+            mark_cell(state.tokens, at, row, first=column == 0, label=names[column] if len(names) > 2 else "")
             column += 1
 
 
