@@ -46,6 +46,7 @@ def render_block(facts: Facts, *, folder: Path, real_models: list[str]) -> str:
     return f"""
 Crazyrouter is running; Ctrl-C stops it. Everything it keeps is in {folder}.
 
+  Pages     {facts.base_url}/   (docs, prices, playground)
   API       {facts.base_url}/v1
   Key       {facts.api_key}
   Admin     {facts.admin_url}   {facts.admin_username} / {facts.admin_password or "(the password you set)"}
