@@ -8,10 +8,10 @@ from typing import Any
 
 from django.conf import settings
 
-from crazyrouter.api.serializers import FIELDS
 from crazyrouter.pages.facts import ModelFacts, Shop
 
 SCRIPTS = ("account", "api", "dom", "facts", "form", "money", "run", "sizes", "snippets")
+#: The first is what the API answers with where nothing is asked for.
 RESPONSE_FORMATS = {"url": "Link", "b64_json": "Base64"}
 
 
@@ -32,7 +32,7 @@ def build_playground(shop: Shop, chosen: str) -> dict[str, Any]:
     return {
         "choices": [Choice(facts, describe_choice(facts), facts is first) for facts in models],
         "chosen": first,
-        "formats": [(word, RESPONSE_FORMATS.get(word, word)) for word in FIELDS["response_format"].words],
+        "formats": RESPONSE_FORMATS.items(),
         "scripts": [f"crazyrouter/playground/{name}.js" for name in SCRIPTS],
         "base_url": settings.PUBLIC_BASE_URL,
     }
@@ -56,4 +56,5 @@ def describe_choice(facts: ModelFacts) -> str:
             "typical": facts.figures.typical,
         },
         ensure_ascii=False,
+        separators=(",", ":"),
     )

@@ -85,5 +85,5 @@ export async function refreshBalance(key) {
 }
 
 function showBalance({ available }) {
-  words.textContent = `Your prices are shown. Available: ${formatMicros(parseAmount(available))}`;
+  words.textContent = `${formatMicros(parseAmount(available))} available · your prices`;
 }

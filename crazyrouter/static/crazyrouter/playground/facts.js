@@ -38,7 +38,7 @@ export function describeChanges(before, now, { size, n }) {
     said.push(`${name} is now ${nameVerification(now)} (it was ${nameVerification(before)}).`);
   }
   if (describeSizes(before) !== describeSizes(now)) {
-    const gone = !now.sizes.includes(size) && !now.size_range;
+    const gone = !now.sizes.includes(size) && (before.sizes.includes(size) || !now.size_range);
     said.push(
       gone
         ? `${name} is no longer sold in ${size}; its default, ${now.default_size}, is chosen instead.`

@@ -20,6 +20,7 @@ export function openForm(changed) {
   tell = changed;
   adoptList();
   model.addEventListener("change", chooseModel);
+  model.addEventListener("change", () => history.replaceState(null, "", `?model=${encodeURIComponent(model.value)}`));
   form.addEventListener("input", refresh);
   form.addEventListener("change", refresh);
   watchSizes(getFacts, refresh);
@@ -98,7 +99,7 @@ function chooseModel() {
   find("model-badge").className = `badge ${facts.verification}`;
   find("model-words").textContent = facts.typical ? `${facts.capability}, usually ${facts.typical}` : facts.capability;
   find("model-link").href = `/models/${encodeURIComponent(facts.id)}`;
-  offerSizes(facts, readSize());
+  offerSizes(facts);
   offerCounts(facts.max_n);
   refresh();
 }

@@ -16,9 +16,10 @@ export class Run {
     this.status = make("p", { class: "status" });
     this.gauge = make("div", { class: "gauge" });
     this.frames = make("div", { class: "hung" });
-    this.foot = make("div", { class: "foot" });
-    this.element = make("article", { class: "run" }, this.makeHead(), this.status, this.gauge, this.frames, this.foot);
+    this.details = make("details", {}, make("summary", {}, "Details"));
+    this.element = make("article", { class: "run" }, this.makeHead(), this.status, this.gauge, this.frames, this.details);
     this.hang();
+    this.showDetails();
   }
 
   makeHead() {
@@ -48,7 +49,7 @@ export class Run {
   /** Seconds count up beside the usual time; without one, nobody pretends to know how far it is. */
   showProgress() {
     this.hang();
-    this.foot.replaceChildren();
+    this.showDetails();
     const usual = parseFloat(this.order.facts.typical) || 0;
     const bar = make("progress", { "aria-label": "Time against the usual time", max: usual || 1 });
     const seconds = make("span", { class: "seconds", "aria-hidden": "true" });
@@ -100,7 +101,9 @@ export class Run {
     const product = `${formatMicros(facts.micros)} × ${pictures.length}`;
     this.charge = make("strong", {}, `${charge} charged`);
     [...this.frames.children].forEach((figure, at) => this.fill(figure, pictures[at], at));
-    this.foot.replaceChildren(make("span", {}, this.charge, ` (${product})`), ...this.describeRequest(requestId));
+    const request = make("span", { class: "quiet small" }, "Request ", make("code", {}, requestId));
+    this.gauge.replaceChildren(make("span", {}, this.charge, ` (${product})`), request);
+    this.showDetails(pictures);
     announce(`${came} ready. ${charge} charged.`);
   }
 
@@ -129,7 +132,6 @@ export class Run {
     image.src = address;
     frame.replaceChildren(image);
     caption.replaceChildren(real, download, open);
-    if (picture.revised_prompt) figure.append(make("p", { class: "hint" }, `Drawn from: ${picture.revised_prompt}`));
   }
 
   /** The API's own words, and where they are explained. */
@@ -203,15 +205,17 @@ export class Run {
     this.frames.style.minHeight = `${this.frames.offsetHeight}px`;
     this.frames.className = "hung told";
     this.frames.replaceChildren(this.note);
-    this.foot.replaceChildren(...this.describeRequest(""));
   }
 
-  describeRequest(requestId) {
+  /** The request as it was sent, and what the model made of the prompt where it says so. */
+  showDetails(pictures = []) {
     const { baseUrl, body, idempotencyKey } = this.order;
     const figure = makeFigure("curl");
     figure.querySelector("code").textContent = writeCurl(baseUrl, body, idempotencyKey);
-    const details = make("details", {}, make("summary", {}, "The request as it was sent"), figure);
-    return requestId ? [make("span", { class: "quiet small" }, "Request ", make("code", {}, requestId)), details] : [details];
+    const rewritten = pictures.flatMap(({ revised_prompt }, at) =>
+      revised_prompt ? [make("p", { class: "small" }, `Image ${at + 1} was drawn from: ${revised_prompt}`)] : [],
+    );
+    this.details.replaceChildren(this.details.firstChild, ...rewritten, figure);
   }
 
   say(words) {

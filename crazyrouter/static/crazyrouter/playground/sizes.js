@@ -16,17 +16,18 @@ export function readSize() {
   return chosen?.value || free.value.trim();
 }
 
-/** Offer these; what was chosen stays chosen while it is sold. */
-export function offerSizes(facts, wanted) {
+/** Offer these; what was chosen stays chosen while it is sold, else it is the default. */
+export function offerSizes(facts) {
   const longest = Math.max(...facts.sizes.flatMap((size) => parseSize(size)));
-  const isFree = Boolean(facts.size_range) && wanted !== "" && !facts.sizes.includes(wanted);
+  const wanted = readSize();
+  const wasFree = picker.querySelector(".other input")?.checked;
+  const isFree = Boolean(facts.size_range && wasFree);
   const chosen = facts.sizes.includes(wanted) ? wanted : facts.default_size;
   const labels = facts.sizes.map((size) => makeChoice(size, longest, { checked: !isFree && size === chosen }));
   if (facts.size_range) labels.push(makeChoice("", longest, { checked: isFree }));
   picker.replaceChildren(...labels);
   find("free").hidden = !facts.size_range;
   find("free-rule").textContent = facts.size_range ? describeRule(facts.size_range) : "";
-  if (isFree) free.value = wanted;
 }
 
 function makeChoice(size, longest, { checked }) {
