@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+from django.utils import timezone
 from playwright.sync_api import Browser, Page, expect
 
 from billing.models import Account
 from crazyrouter.files.models import StoredImage
 from crazyrouter.files.storage import get_storage
+from crazyrouter.generation.latency import find_bucket
+from crazyrouter.generation.models import ServiceHour
 from crazyrouter.ops.statics import collect_static
 from models_registry.models import ImageModel
 from tests.browser.conftest import PHONE, open_page, start_site
@@ -163,3 +167,21 @@ def test_without_scripts_there_is_a_way(browser: Browser, site: RunningServer) -
         page.goto("/playground")
         expect(page.locator("noscript a")).to_have_attribute("href", "/docs/quickstart")
         expect(page.locator("noscript")).to_be_visible()
+
+
+def test_progress_is_measured_by_the_usual_time(page: Page, customer: Customer) -> None:
+    model = ImageModel.objects.get(name="qwen-image-max")
+    hour = timezone.now().replace(minute=0, second=0, microsecond=0)
+    ServiceHour.objects.create(model=model, hour=hour, served=30, latency={str(find_bucket(20_000)): 30}, final=True)
+    playground = Playground(page)
+    playground.open(customer.secret, model="qwen-image-max")
+    expect(page.locator("#model-words")).to_have_text("text-to-image, usually 20 s")
+    playground.choose(prompt="a cat [[sim: latency seconds=2]]")
+    playground.generate()
+    expect(playground.run.locator(".status")).to_have_text("Drawing. Half of all orders took no longer than 20 s.")
+    progress = playground.run.get_by_role("progressbar", name="Time against the usual time")
+    assert progress.get_attribute("max") == "20"
+    expect(playground.run.locator(".seconds")).to_have_text("1 s")
+    assert 1 <= float(progress.get_attribute("value") or 0) < 20
+    playground.wait_for_images(1)
+    expect(playground.run.locator(".status")).to_have_text(re.compile(r"1 image is ready after [2-9]\.[0-9] s\."))

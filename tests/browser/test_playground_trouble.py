@@ -209,6 +209,7 @@ def test_who_stops_waiting_can_collect(playground: Playground, simulator: Runnin
     expect(playground.run.locator(".message")).to_contain_text("The order goes on without you, and is charged")
     expect(playground.page.locator(":focus")).to_have_text("Collect it")
     playground.page.keyboard.press("Enter")
+    expect(playground.run.get_by_role("heading")).to_be_focused()
     playground.wait_for_images(1)
     assert count_bought() == (1, 1)
 

@@ -142,7 +142,7 @@ function tell(words) {
 /** {pictures, requestId, replayed}. Raises Lost, Refused, AbortError. */
 async function obtain(run, signal) {
   run.showProgress();
-  run.element.scrollIntoView({ block: "nearest" });
+  run.come();
   if (run.generationId) return await collect(run, signal);
   const { key, body } = run.order;
   if (run.order.idempotencyKey === idempotencyKey) {

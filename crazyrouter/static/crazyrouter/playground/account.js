@@ -13,7 +13,8 @@ let asked = 0;
 export const readKey = () => input.value.trim();
 
 export function openAccount() {
-  input.value = sessionStorage.getItem(STORED) ?? "";
+  // Who was quicker than this script has entered one already.
+  input.value ||= sessionStorage.getItem(STORED) ?? "";
   find("key-form").addEventListener("submit", (event) => (event.preventDefault(), load()));
   input.addEventListener("change", load);
   find("key-show").addEventListener("click", toggle);

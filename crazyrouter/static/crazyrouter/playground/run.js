@@ -25,13 +25,15 @@ export class Run {
   makeHead() {
     const { body, facts, size, n } = this.order;
     const words = `${facts.id} · ${size.replace(/[x*]/, " × ")} · ${count(n, "image", "images")}`;
-    return make("header", {}, make("h3", {}, body.prompt.trim() || "Without a prompt"), make("p", { class: "quiet small" }, words));
+    this.title = make("h3", { tabindex: -1 }, body.prompt.trim() || "Without a prompt");
+    return make("header", {}, this.title, make("p", { class: "quiet small" }, words));
   }
 
   /** Empty frames in the proportion that was ordered. */
   hang() {
     const { size, n } = this.order;
     const [width, height] = parseSize(size) ?? [1, 1];
+    this.keepFocus(this.frames);
     this.frames.className = `hung of-${Math.min(n, 3)}`;
     this.frames.style.setProperty("--ratio", width / height);
     this.frames.replaceChildren(
@@ -85,6 +87,7 @@ export class Run {
   end(words) {
     clearInterval(this.timer);
     this.element.classList.remove("busy");
+    this.keepFocus(this.gauge);
     this.gauge.replaceChildren();
     this.say(words);
   }
@@ -216,6 +219,17 @@ export class Run {
       revised_prompt ? [make("p", { class: "small" }, `Image ${at + 1} was drawn from: ${revised_prompt}`)] : [],
     );
     this.details.replaceChildren(this.details.firstChild, ...rewritten, figure);
+  }
+
+  /** Whoever is on a button that goes does not have to start again at the top of the page. */
+  keepFocus(part) {
+    if (part.contains(document.activeElement)) this.title.focus({ preventScroll: true });
+  }
+
+  /** Into sight, where it begins out of it: on a phone it is below the form. */
+  come() {
+    const { top } = this.element.getBoundingClientRect();
+    if (top < 0 || top > innerHeight * 0.6) this.element.scrollIntoView({ block: "start" });
   }
 
   say(words) {
