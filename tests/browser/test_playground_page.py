@@ -148,7 +148,7 @@ def test_as_in_production_scripts_have_names_of_their_own(
         assert len(names) == len(set(names))
         assert all(len(name.split(".")[1]) == 12 for name in names)
         loaded = [request for request in playground.requests if "/v1/" not in request.url]
-        assert sum(request.sizes()["responseBodySize"] for request in loaded) < 60_000
+        assert sum(request.sizes()["responseBodySize"] for request in loaded) < 100_000
         playground.choose(prompt="a cat")
         playground.generate()
         playground.wait_for_images(1)
