@@ -17,18 +17,9 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_pla
 
 from tests.server import RunningServer
 from tests.shop import Customer
-from tests.tools import find_chromium
+from tests.tools import CHROMIUM_ARGUMENTS, find_chromium
 
 UNSAFE = "DJANGO_ALLOW_ASYNC_UNSAFE"
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 DESKTOP, PHONE = (1280, 800), (360, 740)
 
 
@@ -50,7 +41,7 @@ def quiet_django() -> Iterator[None]:
 def browser(quiet_django: None) -> Iterator[Browser]:
     path = find_chromium()
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        chromium = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
         yield chromium
         chromium.close()
 
