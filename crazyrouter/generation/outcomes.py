@@ -123,7 +123,7 @@ REFUSED = Row(
 )
 DELIVERED = Row(
     "delivered",
-    "At least one of the n images was delivered; the rest could not be had.",
+    "At least one of the n images was delivered; others may have failed.",
     status=200,
     pays=Pays.DELIVERED,
     key=Key.KEPT,
@@ -243,7 +243,6 @@ PROCESS_KILLED = Row(
 REPLAYED = Row(
     "replayed",
     "The same Idempotency-Key with the same body, within 24 hours of the first, or while that one runs.",
-    status=200,
     pays=Pays.ONCE,
     key=Key.KEPT,
     next=Next.REPLAY,
@@ -262,7 +261,6 @@ SDK_RETRY = Row(
     "sdk-retry",
     "An SDK's automatic retry without a key (`x-stainless-retry-count` of 1 or more) of a request of the same API key "
     "with the same body, from the last 15 minutes.",
-    status=200,
     pays=Pays.ONCE,
     next=Next.JOIN,
 )

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from crazyrouter.api.errors import Kind
-from crazyrouter.generation.outcomes import Key, Row
+from crazyrouter.generation.outcomes import Key, Next, Row
 
 #: Where a row has nothing to say.
 NOTHING = "–"
 ANY_REFUSAL = "[one of the errors](/docs/errors)"
 AS_THE_ERROR = "as that error says"
+#: Whose answer it is where a row stands for another order's.
+ANSWERS_OF = {Next.REPLAY: "the first one's, an error as well", Next.JOIN: "the first try's, or a new order's"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ def describe_outcome(row: Row) -> OutcomeLine:
     return OutcomeLine(
         name=row.name,
         happened=row.happened,
-        answer=ANY_REFUSAL if refused else str(row.status or NOTHING),
+        answer=ANY_REFUSAL if refused else ANSWERS_OF.get(row.next, str(row.status or NOTHING)),
         code=row.code,
         retry=AS_THE_ERROR if refused else retry,
         pays=row.pays,

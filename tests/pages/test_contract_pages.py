@@ -40,6 +40,9 @@ def test_rows_that_a_customer_looks_up() -> None:
         "kept",
     ]
     assert rows["outcome-no-capacity"][1:5] == ["429 rate_limit_exceeded", "Retry-After: 10", "nothing", "freed"]
+    # What is answered again may be an error: no status can be told.
+    assert rows["outcome-replayed"][1] == "the first one's, an error as well"
+    assert rows["outcome-sdk-retry"][1] == "the first try's, or a new order's"
     assert read_page("/docs/errors").rows["error-no_channel_available"] == [
         "no_channel_available",
         "503",
