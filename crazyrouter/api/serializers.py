@@ -142,9 +142,13 @@ class GenerationRequest(serializers.Serializer):
         help_text="Makes similar pictures of equal requests likely; it does not promise equal ones.",
     )
     prompt_extend = Flag(
-        required=False, help_text="Whether the model may rewrite the prompt in more detail before it draws."
+        required=False,
+        help_text="Whether the model may rewrite the prompt in more detail before it draws. Absent, it usually does.",
     )
-    watermark = Flag(required=False, help_text="Whether the model's own visible mark is drawn into the picture.")
+    watermark = Flag(
+        required=False,
+        help_text="Whether the model's own visible mark is drawn into the picture. Absent, it usually is not.",
+    )
     user = Text(
         longest=LONGEST_USER,
         required=False,

@@ -150,7 +150,8 @@ class ModelPrice(serializers.Serializer):
 
 
 class SizeRange(serializers.Serializer):
-    """Any other `WIDTHxHEIGHT` is taken, too, if both sides are multiples and the product is within these bounds."""
+    """Other `WIDTHxHEIGHT` are taken, too: both sides are multiples, and the product is within these bounds. How long a
+    side may be stands on the model's page and in the error."""
 
     min_pixels = serializers.IntegerField(help_text="Least width × height.")
     max_pixels = serializers.IntegerField(help_text="Largest width × height.")
@@ -209,7 +210,7 @@ class PriceList(serializers.Serializer):
 class Balance(serializers.Serializer):
     """The account's money."""
 
-    balance = money("What was paid in less what was charged.")
+    balance = money("Payments, refunds and corrections, less what was charged.")
     held = money("Reserved for generations that run.")
     credit_limit = money("How far the balance may go below zero.")
     available = money("What new requests may cost: balance and credit limit less what is held.")

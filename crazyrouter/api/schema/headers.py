@@ -26,7 +26,8 @@ HEADERS: Mapping[str, Schema] = {
         "schema": {"type": "integer", "minimum": 0},
     },
     "x-should-retry": {
-        "description": "`false` where the same request would end the same way: OpenAI's SDKs then do not repeat it.",
+        "description": "`false` where the same request would end the same way, or could buy again: OpenAI's SDKs "
+        "then do not repeat it by themselves.",
         "schema": {"type": "string", "enum": ["false"]},
     },
     WINDOW[0]: {

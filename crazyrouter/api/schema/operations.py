@@ -123,7 +123,8 @@ class Models(OpenApiViewExtension):
                 "listModels",
                 "List models",
                 tag="Models",
-                description="Every model on offer with its sizes, limits and the price that this key's account pays.",
+                description="Every model on offer with its sizes, the most images of a request, and the price that "
+                "this key's account pays.",
                 auth=[BEARER],
                 gives={200: give(answers.ModelList, "The models.")},
             )

@@ -21,18 +21,18 @@ document need no key.
 
 **Money.** You pay per delivered image, and for nothing else. Amounts are decimals written as text, in CNY.
 
-**Models.** Names, sizes, limits and prices change without a new version of this document: `GET /v1/models` is the \
-truth, and `GET /api/pricing` the public price list.
+**Models.** Names, sizes, limits and prices change without a new version of this document. `GET /v1/models` is the \
+truth, and `GET /api/pricing` the public price list; how long a prompt may be stands on the model's page.
 
 **Errors.** Every error has the envelope of the schema `Error`; decide by `code`. A path that does not exist answers \
 404 `unknown_url`; a method that a path does not have answers 405 `method_not_allowed`, and `Allow` names the others. \
 New codes, and new fields of answers, may be added: ignore what you do not know.
 
-**Requests.** Unknown fields and parameters are refused by name, so that a misspelt one is not ignored. `null` counts \
-as absent. A query parameter is sent at most once. Numbers are JSON integers: `1.0` is none. Bodies are limited to \
-64 KB unless the operator says otherwise.
+**Requests.** Unknown fields of a body are refused by name, so that a misspelt one is not ignored, and so are unknown \
+parameters of lists, usage and generations that are read back. `null` counts as absent. A query parameter is sent at \
+most once. Numbers are JSON integers: `1.0` is none. Bodies are limited to 64 KiB unless the operator says otherwise.
 
-**Answers** carry `x-request-id` and are not cached.
+**Answers** under `/v1` carry `x-request-id` and are not cached.
 """
 
 TAGS = [
@@ -57,7 +57,10 @@ written; read it back at `Location`. An order that takes longer than the deadlin
 goes on: collect it under its `generation_id`.
 """
 
-ORDER_BODY = "What to draw, and how. What a model allows, its sizes, lengths and `n`, is told by `GET /v1/models`."
+ORDER_BODY = (
+    "What to draw, and how. `GET /v1/models` tells which sizes and what `n` a model allows; its page tells how long "
+    "texts may be."
+)
 NEUTRAL = "Of OpenAI's API. Accepted with values that ask for nothing special, so that nobody is silently given less."
 
 IDEMPOTENCY_KEY = (
