@@ -48,7 +48,7 @@ AFTER = (
     Doc(
         "clients",
         "Clients and libraries",
-        "The OpenAI SDK, LiteLLM and LangChain with nothing but a base URL and a key.",
+        "The OpenAI SDK, LiteLLM and LangChain with our base URL, a key and a model's name.",
     ),
     Doc("api", "API reference", "Every endpoint, parameter, header and answer, from the OpenAPI description."),
 )
