@@ -231,3 +231,18 @@ def test_a_server_that_is_gone(playground: Playground) -> None:
     expect(playground.page.locator("#notice")).to_have_text("The connection was lost. Nothing was sent.")
     assert playground.posts == []
     expect(playground.page.locator("#generate")).to_have_text("Generate")
+
+
+def test_a_browser_that_stores_nothing_still_gets_pictures(page: Page, customer: Customer) -> None:
+    refuse = (
+        "Object.defineProperty(window, 'sessionStorage', {get() { throw new DOMException('no', 'SecurityError'); }})"
+    )
+    page.add_init_script(refuse)
+    playground = Playground(page)
+    playground.open(customer.secret)
+    playground.choose(prompt="a cat")
+    playground.generate()
+    playground.wait_for_images(1)
+    page.reload()
+    expect(page.locator("#key")).to_have_value("")
+    expect(page.locator("#account")).to_have_text("No key yet: list prices are shown.")

@@ -12,9 +12,18 @@ let asked = 0;
 
 export const readKey = () => input.value.trim();
 
+/** A browser that stores nothing refuses to be asked; then the key lives in its field alone. */
+function store(act) {
+  try {
+    return act(sessionStorage);
+  } catch {
+    return null;
+  }
+}
+
 export function openAccount() {
   // Who was quicker than this script has entered one already.
-  input.value ||= sessionStorage.getItem(STORED) ?? "";
+  input.value ||= store((tab) => tab.getItem(STORED)) ?? "";
   find("key-form").addEventListener("submit", (event) => (event.preventDefault(), load()));
   input.addEventListener("change", load);
   find("key-show").addEventListener("click", toggle);
@@ -31,7 +40,7 @@ function toggle() {
 
 function forget() {
   input.value = "";
-  sessionStorage.removeItem(STORED);
+  store((tab) => tab.removeItem(STORED));
   load();
   input.focus();
   words.textContent = "Forgotten: list prices are shown.";
@@ -43,12 +52,12 @@ async function load() {
   const turn = (asked += 1);
   clearFaults(["key"]);
   if (!key) {
-    sessionStorage.removeItem(STORED);
+    store((tab) => tab.removeItem(STORED));
     words.textContent = "No key yet: list prices are shown.";
     return adoptList();
   }
   if (!canBeKey(key)) return refuse("An API key is made of plain letters, digits and signs.");
-  sessionStorage.setItem(STORED, key);
+  keepKey();
   words.textContent = "Asking what this key pays …";
   try {
     const [models, balance] = await Promise.all([call("/v1/models", { key }), call("/v1/balance", { key })]);
@@ -73,7 +82,7 @@ function refuse(message) {
 export const canBeKey = (text) => /^[\x21-\x7e]+$/.test(text);
 
 export function keepKey() {
-  sessionStorage.setItem(STORED, readKey());
+  store((tab) => tab.setItem(STORED, readKey()));
 }
 
 export async function refreshBalance(key) {
