@@ -37,7 +37,15 @@ def publish_family(row: ModelFamily, catalog: Catalog) -> PublicFamily:
     )
 
 
-def load_verified_since() -> Mapping[int, datetime]:
-    """When each model moved last between Beta and verified; one that never did is what it was first published as."""
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Since when a model is verified or Beta, and whether it was moved there: else it was first published as that."""
+
+    since: datetime
+    was_moved: bool
+
+
+def load_standings() -> Mapping[int, Standing]:
     moves = dict(Verification.objects.order_by("at", "id").values_list("model_id", "at"))
-    return dict(ImageModel.objects.values_list("pk", "created_at")) | moves
+    published = ImageModel.objects.values_list("pk", "created_at")
+    return {pk: Standing(moves.get(pk, created), pk in moves) for pk, created in published}

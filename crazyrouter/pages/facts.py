@@ -8,13 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from billing.money import format_amount
 from crazyrouter.generation.service import Service, Services, read_service
 from crazyrouter.pages.site import Entry, list_docs, list_pages, name_family, name_model
 from models_registry.catalog import PublicModel, SizeRange, load_catalog
-from models_registry.families import PublicFamily, load_families, load_verified_since
+from models_registry.families import PublicFamily, Standing, load_families, load_standings
 
 #: How long the longest side of a page's frames is drawn, in pixels.
 LONGEST_SIDE = 112
@@ -65,7 +64,7 @@ class ModelFacts:
     family: Entry | None
     price: str
     verification: str
-    verified_since: datetime
+    standing: Standing
     shape: str
     frames: tuple[Frame, ...]
     figures: Figures
@@ -145,12 +144,12 @@ FIGURES = Kept()
 
 def load_shop() -> Shop:
     """The same few queries, whatever is on sale and however much was sold."""
-    catalog, since, services = load_catalog(), load_verified_since(), FIGURES.get()
+    catalog, standings, services = load_catalog(), load_standings(), FIGURES.get()
     families = load_families(catalog)
     named = {model.id: family for family in families for model in family.models}
     ordered = [*(model for family in families for model in family.models)]
     ordered += sorted((model for model in catalog.values() if model.id not in named), key=lambda model: model.id)
-    facts = {model.id: gather_facts(model, named, since, services[model.id]) for model in ordered}
+    facts = {model.id: gather_facts(model, named, standings, services[model.id]) for model in ordered}
     return Shop(
         families=tuple(
             FamilyFacts(family, name_family(family), tuple(facts[model.id] for model in family.models))
@@ -161,7 +160,7 @@ def load_shop() -> Shop:
 
 
 def gather_facts(
-    model: PublicModel, families: Mapping[int, PublicFamily], since: Mapping[int, datetime], service: Service
+    model: PublicModel, families: Mapping[int, PublicFamily], standings: Mapping[int, Standing], service: Service
 ) -> ModelFacts:
     family = families.get(model.id)
     return ModelFacts(
@@ -170,7 +169,7 @@ def gather_facts(
         family=name_family(family) if family else None,
         price=f"¥{format_amount(model.price.amount_micros)}" if model.price else "",
         verification=VERIFICATIONS[model.verification],
-        verified_since=since[model.id],
+        standing=standings[model.id],
         shape=SHAPES[model.execution_shape],
         frames=draw_frames(model),
         figures=describe_service(service),

@@ -102,3 +102,15 @@ def test_a_change_of_the_registry_shows_at_once(page: Page, admin_user: object) 
     assert "qwen-image-plus" not in now.html
     prices = next(table for table in now.tables if table[0][1:2] == ["Billing"])
     assert prices[-1] == ["qwen-image-2.0-pro", "per image", "¥0.45 / image", "verified"]
+
+
+def test_a_model_that_was_verified_once_is_not_called_new(page: Page, admin_user: object) -> None:
+    pro = ImageModel.objects.get(name="qwen-image-2.0-pro")
+    for state in ("verified", "beta"):
+        move_verification(pro, to_state=state, reason="evidence", actor=admin_user)
+    now = read_page(PAGE)
+    assert (
+        "qwen-image-2.0-pro is aligned with the others in protocol and in code. It was moved back to Beta on"
+        in now.text
+    )
+    assert "still being gathered" not in now.text

@@ -59,7 +59,7 @@ export class Run {
     stop.addEventListener("click", () => this.acts.stop());
     this.gauge.replaceChildren(bar, seconds, stop);
     this.element.classList.add("busy");
-    this.say(usual ? `Drawing. Half of all orders took no longer than ${this.order.facts.typical}.` : "Drawing.");
+    this.say(usual ? `Drawing. Half of the orders that brought images took no longer than ${this.order.facts.typical}.` : "Drawing.");
     this.started ??= performance.now();
     this.isOpen = true;
     clearInterval(this.timer);
