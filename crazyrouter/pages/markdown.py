@@ -22,7 +22,16 @@ from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 
 #: What an example is called, by the language of its block.
-LABELS = {"sh": "curl", "python": "Python", "js": "Node", "http": "HTTP", "json": "Answer"}
+LABELS = {
+    "sh": "curl",
+    "python": "Python",
+    "js": "Node",
+    "http": "HTTP",
+    "json": "Answer",
+    "text": "Head of the answer",
+}
+#: What shows and asks for nothing.
+ANSWERS = ("json", "text")
 #: Texts that are kept rendered: all pages, in a few versions of the registry.
 MOST_KEPT = 200
 
@@ -166,7 +175,7 @@ def render_fence(self: Any, tokens: Sequence[Token], at: int, options: Any, env:
 
 def is_request(tokens: Sequence[Token], at: int) -> bool:
     """An example that asks; answers stand for themselves."""
-    return 0 <= at < len(tokens) and tokens[at].type == "fence" and read_language(tokens[at]) != "json"
+    return 0 <= at < len(tokens) and tokens[at].type == "fence" and read_language(tokens[at]) not in ANSWERS
 
 
 def render_group(group: Sequence[Token], *, name: str) -> str:

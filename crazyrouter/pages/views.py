@@ -15,6 +15,7 @@ from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.cache import cache_control
+from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import conditional_page, require_safe
 
 from crazyrouter.pages.docs import build_context, find_entry, write_doc, write_markdown
@@ -32,6 +33,7 @@ def public_page(view: View) -> View:
     """GET and HEAD; kept by a browser only until it has asked whether the page is still the same."""
 
     @require_safe
+    @gzip_page
     @conditional_page
     @cache_control(public=True, no_cache=True)
     @wraps(view)

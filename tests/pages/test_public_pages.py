@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -66,6 +67,16 @@ def test_nothing_is_kept_of_readers_and_nothing_is_served_from_a_cache_unasked()
         assert (again.status_code, again.content) == (304, b""), path
         assert Client().head(path).status_code == 200
         assert Client().post(path).status_code == 405
+
+
+def test_whoever_can_read_it_gets_a_page_compressed_and_is_told_when_it_has_not_changed() -> None:
+    plain = Client().get("/docs/api")
+    small = Client().get("/docs/api", headers={"Accept-Encoding": "gzip"})
+    assert (small["Content-Encoding"], small["Vary"]) == ("gzip", "Accept-Encoding")
+    assert gzip.decompress(small.content) == plain.content
+    assert len(small.content) < len(plain.content) / 4
+    both = {"Accept-Encoding": "gzip", "If-None-Match": small["ETag"]}
+    assert Client().get("/docs/api", headers=both).status_code == 304
 
 
 def test_the_policy_allows_nothing_inline_and_nothing_from_elsewhere() -> None:
