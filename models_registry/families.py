@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from models_registry.catalog import Catalog, PublicModel
-from models_registry.models import ImageModel, ModelFamily, Verification
+from models_registry.models import ModelFamily, Verification
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,8 @@ class Standing:
     was_moved: bool
 
 
-def load_standings() -> Mapping[int, Standing]:
+def load_standings(catalog: Catalog) -> Mapping[int, Standing]:
+    """Of every model of the catalog, by its id."""
     moves = dict(Verification.objects.order_by("at", "id").values_list("model_id", "at"))
-    published = ImageModel.objects.values_list("pk", "created_at")
-    return {pk: Standing(moves.get(pk, created), pk in moves) for pk, created in published}
+    published = {model.id: datetime.fromtimestamp(model.created, UTC) for model in catalog.values()}
+    return {pk: Standing(moves.get(pk, created), pk in moves) for pk, created in published.items()}

@@ -18,8 +18,8 @@ USUAL_SIZE = "1024x1024"
 
 
 def choose_example(models: tuple[ModelFacts, ...]) -> ModelFacts:
-    """Of several models, one that is verified and answers in one go where there is such a one."""
-    return min(models, key=lambda one: (one.is_beta, not one.price, one.model.execution_shape != "sync"))
+    """Of several models, one that is on sale, verified and answers in one go where there is such a one."""
+    return min(models, key=lambda one: (not one.price, one.is_beta, one.model.execution_shape != "sync"))
 
 
 def build_body(facts: ModelFacts) -> dict[str, Any]:

@@ -144,8 +144,8 @@ FIGURES = Kept()
 
 def load_shop() -> Shop:
     """The same few queries, whatever is on sale and however much was sold."""
-    catalog, standings, services = load_catalog(), load_standings(), FIGURES.get()
-    families = load_families(catalog)
+    catalog, services = load_catalog(), FIGURES.get()
+    families, standings = load_families(catalog), load_standings(catalog)
     named = {model.id: family for family in families for model in family.models}
     ordered = [*(model for family in families for model in family.models)]
     ordered += sorted((model for model in catalog.values() if model.id not in named), key=lambda model: model.id)
@@ -177,7 +177,9 @@ def gather_facts(
 
 
 def draw_frames(model: PublicModel) -> tuple[Frame, ...]:
-    longest = max((side for size in model.sizes for side in size), default=1)
+    """The listed sizes, and before them the default where a range of sizes alone allows it."""
+    sizes = [*model.sizes] if model.default_size in model.sizes else [model.default_size, *model.sizes]
+    longest = max(side for size in sizes for side in size)
     return tuple(
         Frame(
             spell_size((width, height)),
@@ -185,7 +187,7 @@ def draw_frames(model: PublicModel) -> tuple[Frame, ...]:
             max(8, round(height * LONGEST_SIDE / longest)),
             is_default=(width, height) == model.default_size,
         )
-        for width, height in model.sizes
+        for width, height in sizes
     )
 
 

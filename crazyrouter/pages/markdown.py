@@ -39,7 +39,7 @@ CHECKED = SafeString(" checked")
 ANCHOR = re.compile(r'<a id="([a-z0-9][a-z0-9_.-]*)"></a>')
 #: What means something inside a line; `#`, `-` and the like only do at its beginning.
 SIGNS = re.compile(r"([\\`*_\[\]<>|~&])")
-LEADING = re.compile(r"^(\s*)([#+-]|[0-9]+[.)])(?=\s)")
+LEADING = re.compile(r"^([0-9]+(?=[.)](?:\s|$))|(?=[#+=-]))")
 TICKS = re.compile(r"`+")
 
 
@@ -84,7 +84,7 @@ def build_parser() -> MarkdownIt:
 def escape_markdown(text: Any) -> SafeString:
     """One line of text that means nothing but itself."""
     line = " ".join(str(text).split())
-    return mark_safe(LEADING.sub(r"\1\\\2", SIGNS.sub(r"\\\1", line)))  # noqa: S308 - for Markdown, which escapes
+    return mark_safe(LEADING.sub(r"\1\\", SIGNS.sub(r"\\\1", line)))  # noqa: S308 - for Markdown, which escapes
 
 
 def quote_code(text: Any) -> SafeString:

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 
-from crazyrouter.pages.facts import ModelFacts, Shop
+from crazyrouter.pages.facts import ModelFacts, Shop, spell_size
 
 SCRIPTS = ("account", "api", "dom", "facts", "form", "money", "run", "sizes", "snippets")
 #: The first is what the API answers with where nothing is asked for.
@@ -47,7 +47,7 @@ def describe_choice(facts: ModelFacts) -> str:
             "micros": str(price.amount_micros) if price else None,
             "verification": model.verification,
             "capability": model.capability,
-            "sizes": facts.sizes,
+            "sizes": [*map(spell_size, model.sizes)],
             "default_size": facts.default_size,
             "size_range": asdict(model.size_range) if model.size_range else None,
             "max_n": model.max_n,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from models_registry.catalog import PublicModel
 from models_registry.families import PublicFamily
@@ -11,7 +12,7 @@ from models_registry.families import PublicFamily
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One page. `path` is absolute; `markdown` is where it is Markdown, empty where it is not."""
+    """One page. `path` is absolute and quoted, as in a link; `markdown` is where it is Markdown, empty where not."""
 
     path: str
     title: str
@@ -65,7 +66,8 @@ CONTENTS = Entry(
 
 def name_model(model: PublicModel) -> Entry:
     summary = f"{model.capability}, {'Beta' if model.verification == 'beta' else model.verification}"
-    return Entry(f"/models/{model.name}", model.name, summary, f"/models/{model.name}.md")
+    path = f"/models/{quote(model.name, safe='')}"
+    return Entry(path, model.name, summary, f"{path}.md")
 
 
 def name_family(family: PublicFamily) -> Entry:

@@ -7,22 +7,29 @@ which is told whether it has changed.
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 from django.conf import settings
+from django.db import Error as AnyDatabaseError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.cache import cache_control
+from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import conditional_page, require_safe
+from django.views.decorators.vary import vary_on_headers
 
 from crazyrouter.pages.docs import build_context, find_entry, write_doc, write_markdown
 from crazyrouter.pages.examples import build_body, write_request
 from crazyrouter.pages.facts import ModelFacts, Shop, load_shop
 from crazyrouter.pages.markdown import render_markdown
 from crazyrouter.pages.playground import build_playground
+from crazyrouter.pages.site import list_pages
+
+logger = logging.getLogger(__name__)
 
 View = Callable[..., HttpResponse]
 MARKDOWN = "text/markdown; charset=utf-8"
@@ -30,11 +37,16 @@ TEXT = "text/plain; charset=utf-8"
 
 
 def public_page(view: View) -> View:
-    """GET and HEAD; kept by a browser only until it has asked whether the page is still the same."""
+    """GET and HEAD; kept by a browser only until it has asked whether the page is still the same.
 
+    Nothing else does anything here, so that it is refused for its method, not for want of a token.
+    """
+
+    @csrf_exempt
     @require_safe
     @gzip_page
     @conditional_page
+    @vary_on_headers("Accept-Encoding")
     @cache_control(public=True, no_cache=True)
     @wraps(view)
     def answer(request: HttpRequest, **arguments: Any) -> HttpResponse:
@@ -179,8 +191,12 @@ def show_robots(request: HttpRequest) -> HttpResponse:
 
 
 def show_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """What could have been meant, and where everything is."""
-    pages = load_shop().pages
+    """What could have been meant, and where everything is; without a database, what does not come from it."""
+    try:
+        pages = load_shop().pages
+    except AnyDatabaseError:
+        logger.exception("a page that is not there is answered without the registry")
+        pages = [*list_pages([], [])]
     paths = {page.path: page for page in pages}
     near = difflib.get_close_matches(request.path, paths, n=3, cutoff=0.55)
     context = {"path": request.path[:200], "near": [paths[path] for path in near], "pages": pages}

@@ -42,11 +42,13 @@ def test_a_family_without_anything_on_sale_is_not_shown(models: None) -> None:
 def test_verified_since_the_last_move_or_else_since_it_was_published(models: None, admin_user: object) -> None:
     pro = ImageModel.objects.get(name="qwen-image-2.0-pro")
     published = datetime(2026, 3, 3, tzinfo=UTC)
-    assert load_standings()[pro.pk] == Standing(published, was_moved=False)
+    assert load_standings(load_catalog())[pro.pk] == Standing(published, was_moved=False)
     move_verification(pro, to_state="verified", reason="evidence", actor=admin_user)
     move = move_verification(pro, to_state="beta", reason="no longer", actor=admin_user)
-    assert load_standings()[pro.pk] == Standing(move.at, was_moved=True)
-    assert load_standings()[ImageModel.objects.get(name="qwen-image-max").pk] == Standing(published, was_moved=False)
+    assert load_standings(load_catalog())[pro.pk] == Standing(move.at, was_moved=True)
+    assert load_standings(load_catalog())[ImageModel.objects.get(name="qwen-image-max").pk] == Standing(
+        published, was_moved=False
+    )
 
 
 def test_an_older_database_gets_its_models_into_the_first_family(models: None) -> None:
