@@ -17,7 +17,7 @@ export function writeCurl(baseUrl, body, idempotencyKey) {
     `  -H "Authorization: Bearer $${VARIABLE}" \\`,
     `  -H "Content-Type: application/json" \\`,
     `  -H "Idempotency-Key: ${idempotencyKey}" \\`,
-    `  -d ${quoteShell(JSON.stringify(body, null, 2))}`,
+    `  -d ${quoteShell(JSON.stringify(body, null, 2).replaceAll("\n", "\n  "))}`,
   ].join("\n");
 }
 
