@@ -40,6 +40,20 @@ def wait_until_known() -> None:
     time.sleep(TOO_OLD_AFTER_S)
 
 
+@pytest.mark.parametrize("listed", [0, 1])
+def test_a_default_that_is_not_listed_can_be_ordered(page: Page, customer: Customer, listed: int) -> None:
+    """A range of sizes allows it; how many are listed beside it does not matter."""
+    model = ImageModel.objects.get(name="qwen-image-2.0")
+    ImageSize.objects.filter(model=model).exclude(pk__in=model.sizes.filter(width=1024)[:listed]).delete()
+    wait_until_known()
+    playground = Playground(page)
+    playground.open(customer.secret, model="qwen-image-2.0")
+    expect(page.locator('input[name="size"]:checked')).to_have_value("2048x2048")
+    expect(page.locator('input[name="size"]')).to_have_count(listed + 2)
+    playground.choose(prompt="a cat")
+    assert order_now(playground).size == "2048x2048"
+
+
 def expect_notice(playground: Playground, words: str) -> None:
     """It is said at once where the button is, and by the picture's place that nothing went out."""
     expect(playground.page.locator("#notice")).to_have_text(words)

@@ -1,5 +1,5 @@
 // Sizes as frames in true proportion: the picker, and the empty wall before anything hangs on it.
-import { draw, find, setAttributes } from "./dom.js";
+import { draw, find, make, setAttributes } from "./dom.js";
 import { describeRule, parseSize } from "./facts.js";
 
 const LONGEST = 46;
@@ -7,8 +7,6 @@ const WALL = { width: 640, height: 320, gap: 28 };
 
 const picker = find("sizes");
 const free = find("free-size");
-const pattern = picker.querySelector("label").cloneNode(true);
-pattern.querySelector("input").checked = false;
 
 /** What is chosen: a size of the list, or whatever was typed. */
 export function readSize() {
@@ -16,14 +14,20 @@ export function readSize() {
   return chosen?.value || free.value.trim();
 }
 
+/** The listed sizes, and before them the default where a range of sizes alone allows it. */
+const listSizes = ({ sizes, default_size }) => (sizes.includes(default_size) ? sizes : [default_size, ...sizes]);
+
+const findLongest = (facts) => Math.max(...listSizes(facts).flatMap((size) => parseSize(size)));
+
 /** Offer these; what was chosen stays chosen while it is sold, else it is the default. */
 export function offerSizes(facts) {
-  const longest = Math.max(...facts.sizes.flatMap((size) => parseSize(size)));
+  const sizes = listSizes(facts);
+  const longest = findLongest(facts);
   const wanted = readSize();
   const wasFree = picker.querySelector(".other input")?.checked;
   const isFree = Boolean(facts.size_range && wasFree);
-  const chosen = facts.sizes.includes(wanted) ? wanted : facts.default_size;
-  const labels = facts.sizes.map((size) => makeChoice(size, longest, { checked: !isFree && size === chosen }));
+  const chosen = sizes.includes(wanted) ? wanted : facts.default_size;
+  const labels = sizes.map((size) => makeChoice(size, longest, { checked: !isFree && size === chosen }));
   if (facts.size_range) labels.push(makeChoice("", longest, { checked: isFree }));
   picker.replaceChildren(...labels);
   find("free").hidden = !facts.size_range;
@@ -31,14 +35,11 @@ export function offerSizes(facts) {
 }
 
 function makeChoice(size, longest, { checked }) {
-  const label = pattern.cloneNode(true);
-  const input = label.querySelector("input");
-  input.value = size;
+  const input = make("input", { type: "radio", name: "size", value: size });
   input.checked = checked;
-  label.querySelector("span").textContent = size || "other";
-  drawFrame(label.querySelector("svg"), size ? parseSize(size) : [longest * 0.8, longest * 0.8], longest);
-  if (!size) label.classList.add("other");
-  return label;
+  const frame = draw("svg", { "aria-hidden": "true" }, draw("rect"));
+  drawFrame(frame, size ? parseSize(size) : [longest * 0.8, longest * 0.8], longest);
+  return make("label", { class: size ? "size" : "size other" }, input, frame, make("span", {}, size || "other"));
 }
 
 function drawFrame(svg, [width, height], longest) {
@@ -54,8 +55,7 @@ export function watchSizes(facts, changed) {
     if (!other) return;
     other.querySelector("input").checked = true;
     const size = parseSize(free.value.trim());
-    const longest = Math.max(...facts().sizes.flatMap((one) => parseSize(one)));
-    if (size) drawFrame(other.querySelector("svg"), size, Math.max(longest, ...size));
+    if (size) drawFrame(other.querySelector("svg"), size, Math.max(findLongest(facts()), ...size));
     changed();
   });
   picker.addEventListener("change", () => {
