@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 from simple_history.models import HistoricalRecords
+
+#: A name is one part of an address, and stands in examples as it is; `.md` is the same page as Markdown.
+check_name = RegexValidator(
+    r"\A[A-Za-z0-9][A-Za-z0-9._:-]*(?<!\.md)\Z",
+    "letters, digits and . _ : - only, the first one a letter or digit, no .md at the end",
+)
 
 
 class ModelFamily(models.Model):
@@ -45,7 +52,12 @@ class ImageModel(models.Model):
         VERIFIED = "verified", "verified"
         BETA = "beta", "Beta"
 
-    name = models.CharField(max_length=64, unique=True, help_text="The public model id, as customers send it.")
+    name = models.CharField(
+        max_length=64,
+        unique=True,
+        validators=[check_name],
+        help_text="The public model id, as customers send it.",
+    )
     family = models.ForeignKey(
         ModelFamily,
         null=True,

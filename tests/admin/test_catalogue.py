@@ -15,6 +15,7 @@ from tests.admin.forms import fill_in, read_errors, read_log
 from tests.admin.world import World
 
 VERIFY, MOVE_BACK = "admin:models_registry_imagemodel_verify", "admin:models_registry_imagemodel_move_back"
+MODELS = reverse("admin:models_registry_imagemodel_add")
 PRICES = reverse("admin:models_registry_price_add")
 
 
@@ -108,6 +109,16 @@ def test_saving_the_page_does_not_undo_a_move_made_meanwhile(olga: Client, world
     olga.post(page_of(world.max), sent | {"verification": "verified"})
     world.max.refresh_from_db()
     assert world.max.verification == "beta"
+
+
+def test_a_name_that_no_address_or_example_could_hold_is_refused(olga: Client, world: World) -> None:
+    new = fill_in(olga, MODELS, title="New", execution_shape="sync", default_size="64x64")
+    for name in ("a/b", "..", "a b", "a%20b", "it's", "画", "max.md", ".max"):
+        response = olga.post(MODELS, new | {"name": name})
+        assert "letters, digits and . _ : - only" in read_errors(response), name
+    allowed = olga.post(MODELS, new | {"name": "a_B-1.5:x"})
+    assert "the default size 64x64 is not among these sizes" in read_errors(allowed)
+    assert "letters" not in read_errors(allowed)
 
 
 @pytest.mark.parametrize("size", ["1664*928", "big", "0x0", "1664x928 "[:-1] + "x1"])

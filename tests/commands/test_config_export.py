@@ -207,6 +207,9 @@ NAMES = TEXTS.filter(bool)
 SLUGS = st.from_regex(r"[-a-zA-Z0-9_]{1,40}", fullmatch=True) | st.sampled_from(
     ["null", "no", "1e3", "0x1F", "2026", "-"]
 )
+MODEL_NAMES = st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9._:-]{0,40}(?<!\.md)", fullmatch=True) | st.sampled_from(
+    ["null", "no", "1e3", "0x1F", "2026", "12:30:45"]
+)
 LIMITS = st.none() | st.integers(1, 30_000)
 PERCENTS = st.none() | st.integers(1, 100)
 MONEY = st.none() | st.integers(0, 10**12)
@@ -236,7 +239,7 @@ SHOPS = st.fixed_dictionaries(
     {
         "families": st.dictionaries(SLUGS, st.tuples(NAMES, TEXTS, TEXTS, st.integers(0, 32_767)), max_size=3),
         "models": st.dictionaries(
-            NAMES,
+            MODEL_NAMES,
             st.tuples(TEXTS.filter(bool), TEXTS, st.none() | st.integers(1, 10**9), st.none() | st.integers(0, 2)),
             max_size=3,
         ),

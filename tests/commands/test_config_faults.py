@@ -217,6 +217,9 @@ models:
          "f:5: models.qwen-image-max.price_changes[1]: write {from: 2027-01-31, price: \"0.25\"}, not a mapping"),
         (f"models:\n  {'m' * 65}: {{title: M, execution_shape: sync, default_size: 64x64, sizes: [64x64]}}",
          f"f:3: models.{'m' * 65}: name: Ensure this value has at most 64 characters (it has 65)"),
+        ("models:\n  qwen/max: {title: M, execution_shape: sync, default_size: 64x64, sizes: [64x64]}",
+         "f:3: models.qwen/max: name: "
+         "letters, digits and . _ : - only, the first one a letter or digit, no .md at the end"),
         ("families: qwen",
          "f:2: families: a mapping from the name of each model family to what it is, not 'qwen'"),
         (f"families:\n  {'f' * 41}: {{title: F}}",
