@@ -10,7 +10,7 @@ from django.conf import settings
 
 from crazyrouter.pages.facts import ModelFacts, Shop, spell_size
 
-SCRIPTS = ("account", "api", "dom", "facts", "form", "money", "run", "sizes", "snippets")
+SCRIPTS = ("account", "api", "dom", "facts", "form", "memory", "money", "run", "sizes", "snippets")
 #: The first is what the API answers with where nothing is asked for.
 RESPONSE_FORMATS = {"url": "Link", "b64_json": "Base64"}
 

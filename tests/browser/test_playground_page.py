@@ -143,7 +143,7 @@ def test_as_in_production_scripts_have_names_of_their_own(
         playground.open(customer.secret)
         names = [request.url.rpartition("/")[2] for request in playground.requests if request.url.endswith(".js")]
         assert sorted(name.split(".")[0] for name in set(names)) == sorted(
-            ["account", "api", "dom", "facts", "form", "money", "playground", "run", "sizes", "snippets"]
+            ["account", "api", "dom", "facts", "form", "memory", "money", "playground", "run", "sizes", "snippets"]
         )
         assert len(names) == len(set(names))
         assert all(len(name.split(".")[1]) == 12 for name in names)
@@ -178,7 +178,9 @@ def test_progress_is_measured_by_the_usual_time(page: Page, customer: Customer) 
     expect(page.locator("#model-words")).to_have_text("text-to-image, usually 20 s")
     playground.choose(prompt="a cat [[sim: latency seconds=2]]")
     playground.generate()
-    expect(playground.run.locator(".status")).to_have_text("Drawing. Half of the orders that brought images took no longer than 20 s.")
+    expect(playground.run.locator(".status")).to_have_text(
+        "Drawing. Half of the orders that brought images took no longer than 20 s."
+    )
     progress = playground.run.get_by_role("progressbar", name="Time against the usual time")
     assert progress.get_attribute("max") == "20"
     expect(playground.run.locator(".seconds")).to_have_text("1 s")

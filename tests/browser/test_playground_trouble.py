@@ -246,3 +246,34 @@ def test_a_browser_that_stores_nothing_still_gets_pictures(page: Page, customer:
     page.reload()
     expect(page.locator("#key")).to_have_value("")
     expect(page.locator("#account")).to_have_text("No key yet: list prices are shown.")
+
+
+def test_a_page_that_is_left_meanwhile_loses_no_order(playground: Playground) -> None:
+    page = playground.page
+    playground.choose(prompt="a cat [[sim: latency seconds=2]]", n=2, model="qwen-image-max")
+    playground.generate()
+    wait_until(Generation.objects.exists)
+    page.reload()
+    expect(playground.run.locator(".status")).to_have_text(CERTAIN)
+    expect(playground.run.locator(".message")).to_have_text("This page was left before the answer came.")
+    assert len(playground.posts) == 1
+    playground.run.get_by_role("button", name="Ask again").click()
+    playground.wait_for_images(2)
+    assert playground.posts[0].headers["idempotency-key"] == playground.posts[1].headers["idempotency-key"]
+    assert count_bought() == (1, 2)
+    page.reload()
+    expect(page.locator("#account")).to_contain_text("available")
+    expect(playground.run).to_have_count(0)
+
+
+def test_who_forgets_the_key_forgets_what_was_ordered_under_it(playground: Playground) -> None:
+    playground.choose(prompt="a cat [[sim: latency seconds=2]]")
+    playground.generate()
+    wait_until(Generation.objects.exists)
+    playground.page.click("#key-forget")
+    playground.run.get_by_role("button", name="Stop waiting").click()
+    expect(playground.run.locator(".message")).to_contain_text("The order goes on without you")
+    assert playground.page.evaluate("sessionStorage.length") == 0
+    playground.page.reload()
+    expect(playground.page.locator("#account")).to_have_text("No key yet: list prices are shown.")
+    expect(playground.run).to_have_count(0)

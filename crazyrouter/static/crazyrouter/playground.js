@@ -4,6 +4,7 @@ import { call, Lost, makeIdempotencyKey, Refused, wait } from "./playground/api.
 import { find } from "./playground/dom.js";
 import { describeChanges, readAnswer } from "./playground/facts.js";
 import { adopt, clearFaults, getFacts, openForm, readBody, readN, removeModel, showFault } from "./playground/form.js";
+import { recallOrders, rememberOrder } from "./playground/memory.js";
 import { formatMicros, parseAmount } from "./playground/money.js";
 import { Run } from "./playground/run.js";
 import { readSize } from "./playground/sizes.js";
@@ -33,9 +34,14 @@ async function generate(event) {
   if (!canBeKey(key)) return void showFault("key", "Enter your API key: an order is made under it.");
   keepKey();
   const order = { body: readBody(), facts: getFacts(), size: readSize() || getFacts().default_size, n: readN(), key };
-  const run = new Run({ ...order, idempotencyKey, baseUrl }, { stop, resume: () => pursue(run) });
+  const run = makeRun({ ...order, idempotencyKey, baseUrl });
   putOnStage(run);
   await pursue(run);
+}
+
+function makeRun(order) {
+  const run = new Run(order, { stop, resume: () => pursue(run) });
+  return run;
 }
 
 /** What came before goes below if there is anything to keep of it. */
@@ -60,6 +66,7 @@ async function pursue(run) {
     showEnd(run, error);
   } finally {
     waiting = null;
+    rememberOrder(run, readKey());
     button.removeAttribute("aria-disabled");
     button.textContent = "Generate";
   }
@@ -143,6 +150,7 @@ function tell(words) {
 async function obtain(run, signal) {
   run.showProgress();
   run.come();
+  rememberOrder(run, readKey());
   if (run.generationId) return await collect(run, signal);
   const { key, body } = run.order;
   if (run.order.idempotencyKey === idempotencyKey) {
@@ -201,6 +209,17 @@ function showEnd(run, error) {
   throw error;
 }
 
+/** What the page was left with is asked for again when its visitor says so: nothing is sent by itself. */
+function resumeLeft() {
+  for (const { order, generationId, elapsed } of recallOrders(readKey())) {
+    const run = makeRun({ ...order, baseUrl });
+    Object.assign(run, { generationId, isOpen: true, started: performance.now() - elapsed });
+    putOnStage(run);
+    run.showLost("This page was left before the answer came.");
+    rememberOrder(run, readKey());
+  }
+}
+
 /** To the field that the error is about. */
 function point(error) {
   showFault(error.code === "invalid_api_key" ? "key" : error.param, error.message);
@@ -208,4 +227,5 @@ function point(error) {
 
 openForm((body) => showSnippets(body, idempotencyKey));
 openAccount();
+resumeLeft();
 find("order-form").addEventListener("submit", generate);

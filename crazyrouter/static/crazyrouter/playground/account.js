@@ -3,27 +3,18 @@ import { call } from "./api.js";
 import { find } from "./dom.js";
 import { readAnswer } from "./facts.js";
 import { adoptAgreed, adoptList, clearFaults, listShown, showFault } from "./form.js";
+import { forgetKey, recallKey, rememberKey } from "./memory.js";
 import { formatMicros, parseAmount } from "./money.js";
 
-const STORED = "crazyrouter.key";
 const input = find("key");
 const words = find("account");
 let asked = 0;
 
 export const readKey = () => input.value.trim();
 
-/** A browser that stores nothing refuses to be asked; then the key lives in its field alone. */
-function store(act) {
-  try {
-    return act(sessionStorage);
-  } catch {
-    return null;
-  }
-}
-
 export function openAccount() {
   // Who was quicker than this script has entered one already.
-  input.value ||= store((tab) => tab.getItem(STORED)) ?? "";
+  input.value ||= recallKey();
   find("key-form").addEventListener("submit", (event) => (event.preventDefault(), load()));
   input.addEventListener("change", load);
   find("key-show").addEventListener("click", toggle);
@@ -40,7 +31,7 @@ function toggle() {
 
 function forget() {
   input.value = "";
-  store((tab) => tab.removeItem(STORED));
+  forgetKey();
   load();
   input.focus();
   words.textContent = "Forgotten: list prices are shown.";
@@ -52,7 +43,7 @@ async function load() {
   const turn = (asked += 1);
   clearFaults(["key"]);
   if (!key) {
-    store((tab) => tab.removeItem(STORED));
+    forgetKey();
     words.textContent = "No key yet: list prices are shown.";
     return adoptList();
   }
@@ -82,7 +73,7 @@ function refuse(message) {
 export const canBeKey = (text) => /^[\x21-\x7e]+$/.test(text);
 
 export function keepKey() {
-  store((tab) => tab.setItem(STORED, readKey()));
+  rememberKey(readKey());
 }
 
 export async function refreshBalance(key) {
