@@ -1,12 +1,9 @@
-// The calculator: price times images, in whole micro-units, so that no digit is ever a rounding error.
+// The calculator: price times images.
+import { formatMicros } from "./playground/money.js";
+
 const model = document.getElementById("calc-model");
 const images = document.getElementById("calc-images");
 const result = document.getElementById("calc-result");
-
-function formatMicros(micros) {
-  const fraction = (micros % 1000000n).toString().padStart(6, "0").replace(/0{1,4}$/, "");
-  return `¥${(micros / 1000000n).toLocaleString("en")}.${fraction}`;
-}
 
 function calculate() {
   const option = model.selectedOptions[0];
