@@ -14,9 +14,9 @@ from io import FileIO
 from django.db import Error as DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.utils import timezone
-from django.utils.http import parse_etags
 
 from crazyrouter.files.errors import NotStored, StorageUnavailable
+from crazyrouter.files.etags import knows
 from crazyrouter.files.executors import get_reader
 from crazyrouter.files.faults import FAULTS, METHODS, describe_fault
 from crazyrouter.files.names import is_name
@@ -54,7 +54,7 @@ async def serve_file(request: HttpRequest, name: str) -> HttpResponseBase:
 
 async def _answer_row(request: HttpRequest, row: Row) -> HttpResponseBase:
     etag = f'"{row.sha256}"'
-    if _is_known(request, etag):
+    if knows(request, etag):
         unchanged = HttpResponse(status=304)
         del unchanged["Content-Type"]
         return _describe(unchanged, row, etag=etag)
@@ -124,15 +124,6 @@ class Pieces:
         if not piece:
             raise StorageUnavailable("a stored image is shorter than its row says")
         return piece
-
-
-def _is_known(request: HttpRequest, etag: str) -> bool:
-    """If-None-Match, by weak comparison."""
-    header = request.headers.get("If-None-Match")
-    if header is None:
-        return False
-    known = [tag.removeprefix("W/") for tag in parse_etags(header)]
-    return "*" in known or etag in known
 
 
 def _read_range(request: HttpRequest, row: Row, *, etag: str) -> Span | None:

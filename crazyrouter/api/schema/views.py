@@ -9,11 +9,11 @@ from pathlib import Path
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
-from django.utils.http import parse_etags
 
 from crazyrouter.api.errors import render_bytes
 from crazyrouter.api.schema.words import PLACEHOLDER_URL
 from crazyrouter.api.views import OpenView
+from crazyrouter.files.etags import knows
 from crazyrouter.generation.ids import new_id
 
 
@@ -34,12 +34,6 @@ def read_document(path: Path, base_url: str) -> tuple[bytes, str]:
     text = path.read_text(encoding="utf-8").replace(PLACEHOLDER_URL, json.dumps(base_url)[1:-1])
     content = text.encode()
     return content, f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-
-
-def knows(request: HttpRequest, etag: str) -> bool:
-    """If-None-Match, by weak comparison: an edge that compresses makes our tag a weak one."""
-    tags = [tag.removeprefix("W/") for tag in parse_etags(request.headers.get("If-None-Match", ""))]
-    return etag in tags or "*" in tags
 
 
 def render_unchanged() -> HttpResponse:
