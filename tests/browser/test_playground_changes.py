@@ -97,6 +97,16 @@ def test_a_size_that_is_gone(playground: Playground) -> None:
     assert order_now(playground).width == 1664
 
 
+def test_a_size_that_is_listed_no_more_but_could_be_typed(playground: Playground) -> None:
+    playground.choose(model="qwen-image-2.0", size="1024x1024")
+    ImageSize.objects.filter(model__name="qwen-image-2.0", width=1024).delete()
+    wait_until_known()
+    playground.generate()
+    said = "qwen-image-2.0 no longer lists 1024x1024; its default, 2048x2048, is chosen instead."
+    expect_notice(playground, f"{said} {AGAIN} like this.")
+    assert order_now(playground).width == 2048
+
+
 def test_a_size_that_nobody_had_chosen(playground: Playground) -> None:
     ImageSize.objects.filter(model__name="qwen-image-plus", width=1024).delete()
     wait_until_known()

@@ -11,7 +11,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
+from models_registry.models import ImageModel
 from tests.browser.conftest import DESKTOP, PHONE, open_page
+from tests.browser.test_playground_changes import wait_until_known
 from tests.server import RunningServer
 
 LOC = "{http://www.sitemaps.org/schemas/sitemap/0.9}loc"
@@ -73,6 +75,38 @@ def test_every_page_is_for_everybody_and_keeps_still(screen: Page) -> None:
         if wide > 0:
             faults.append(f"{url}: {wide} pixels wider than the screen")
     assert faults == [], "\n".join(faults)
+
+
+def test_long_names_and_words_stay_on_their_page(screen: Page) -> None:
+    model = ImageModel.objects.get(name="qwen-image-max")
+    model.name = "qwen-image-max-with-a-name-of-many-parts-2026-11-preview"
+    model.description = "x" * 300
+    model.save()
+    wait_until_known()
+    for path in (
+        "/",
+        "/models",
+        f"/models/{model.name}",
+        "/pricing",
+        "/docs/images/qwen",
+        "/docs/limits",
+        "/playground",
+    ):
+        screen.goto(path)
+        assert model.name in screen.content(), path
+        wide = screen.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide == 0, path
+
+
+def test_what_is_printed_is_light_and_whole(browser: Browser, site: RunningServer) -> None:
+    with open_page(browser, site, color_scheme="dark") as page:
+        page.emulate_media(media="print")
+        page.goto("/docs/quickstart")
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(251, 248, 242)"
+        first = page.locator(".examples").first
+        assert first.locator("figcaption:visible").all_inner_texts() == ["curl", "Python", "Node", "HTTP"]
+        cut = "all => all.filter(one => one.scrollWidth > one.clientWidth).length"
+        assert page.eval_on_selector_all("pre", cut) == 0
 
 
 def test_a_keyboard_goes_through_every_page_in_order_and_is_seen(page: Page) -> None:

@@ -114,3 +114,10 @@ def test_a_model_that_was_verified_once_is_not_called_new(page: Page, admin_user
         in now.text
     )
     assert "still being gathered" not in now.text
+
+
+def test_a_beta_without_siblings_is_aligned_with_what_there_is(page: Page) -> None:
+    ImageModel.objects.exclude(name="qwen-image-2.0-pro").update(status="hidden")
+    now = read_page(PAGE)
+    assert "qwen-image-2.0-pro is aligned with every other model here in protocol and in code." in now.text
+    assert "the others" not in now.text

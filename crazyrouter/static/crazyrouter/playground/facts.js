@@ -41,7 +41,7 @@ export function describeChanges(before, now, { size, n }) {
     const gone = !now.sizes.includes(size) && (before.sizes.includes(size) || !now.size_range);
     said.push(
       gone
-        ? `${name} is no longer sold in ${size}; its default, ${now.default_size}, is chosen instead.`
+        ? `${name} ${now.size_range ? "no longer lists" : "is no longer sold in"} ${size}; its default, ${now.default_size}, is chosen instead.`
         : `The sizes of ${name} have changed.`,
     );
   }
