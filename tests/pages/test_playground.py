@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -56,6 +57,28 @@ def test_a_link_chooses_a_model_and_anything_else_the_first(shop: None) -> None:
 
     assert choose("qwen-image-max") == ["qwen-image-max"]
     assert choose("") == choose("<script>") == [next(iter(read_choices()))]
+
+
+def test_words_of_the_registry_stay_in_their_attribute(shop: None, client: Any) -> None:
+    evil = """'>"<b>&amp;&#39;\\"""
+    ImageModel.objects.filter(name="qwen-image-max").update(capability=evil)
+    html = client.get("/playground").content.decode()
+    found = Tags(html).found
+    options = [attributes for tag, attributes in found if tag == "option" and "data-facts" in attributes]
+    facts = {one["value"]: json.loads(one["data-facts"] or "") for one in options}
+    assert facts["qwen-image-max"]["capability"] == evil
+    assert facts == read_choices()
+    assert "b" not in {tag for tag, _ in found}
+
+
+class Tags(HTMLParser):
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
 
 
 def test_what_has_no_price_cannot_be_chosen(shop: None, client: Any) -> None:

@@ -2,15 +2,12 @@
 export const find = (id) => document.getElementById(id);
 
 /** Attributes by name; children are elements and texts. */
-export function make(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  setAttributes(element, attributes);
-  element.append(...children);
-  return element;
-}
+export const make = (tag, attributes, ...children) => build(document.createElement(tag), attributes, children);
 
-export function draw(tag, attributes = {}, ...children) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+export const draw = (tag, attributes, ...children) =>
+  build(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+
+function build(element, attributes = {}, children) {
   setAttributes(element, attributes);
   element.append(...children);
   return element;

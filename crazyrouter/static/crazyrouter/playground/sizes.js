@@ -66,10 +66,7 @@ export function watchSizes(facts, changed) {
 /** The empty wall: n frames of this size, as large as there is room. */
 export function drawWall(size, n) {
   const [width, height] = parseSize(size) ?? [1, 1];
-  const columns = findColumns(width / height, n);
-  const rows = Math.ceil(n / columns);
-  const roomX = (WALL.width - WALL.gap * (columns + 1)) / columns;
-  const roomY = (WALL.height - WALL.gap * (rows + 1)) / rows;
+  const { columns, rows, x: roomX, y: roomY } = arrange(width / height, n);
   const scale = Math.min(roomX / width, roomY / height);
   const [w, h] = [width * scale, height * scale];
   const frames = Array.from({ length: n }, (_, at) => {
@@ -86,13 +83,14 @@ export function drawWall(size, n) {
   find("preview-words").textContent = `${n === 1 ? "One picture" : `${n} pictures`}, ${size.replace(/[x*]/, " × ")}`;
 }
 
-/** The number of columns that leaves the largest frames. */
-function findColumns(ratio, n) {
-  const fit = (columns) => {
-    const rows = Math.ceil(n / columns);
-    const roomX = (WALL.width - WALL.gap * (columns + 1)) / columns;
-    const roomY = (WALL.height - WALL.gap * (rows + 1)) / rows;
-    return Math.min(roomX, roomY * ratio);
-  };
-  return Array.from({ length: n }, (_, at) => at + 1).reduce((best, one) => (fit(one) > fit(best) ? one : best));
+/** The columns and rows that leave the largest frames, and the room for each. */
+function arrange(ratio, n) {
+  const fit = ({ x, y }) => Math.min(x, y * ratio);
+  const ways = Array.from({ length: n }, (_, at) => divide(at + 1, Math.ceil(n / (at + 1))));
+  return ways.reduce((best, one) => (fit(one) > fit(best) ? one : best));
+}
+
+function divide(columns, rows) {
+  const share = (length, parts) => (length - WALL.gap * (parts + 1)) / parts;
+  return { columns, rows, x: share(WALL.width, columns), y: share(WALL.height, rows) };
 }
