@@ -75,10 +75,9 @@ def show_models(request: HttpRequest) -> HttpResponse:
 @public_page
 def show_model(request: HttpRequest, name: str) -> HttpResponse:
     """GET /models/{id}"""
-    shop = load_shop()
-    facts = get_model(shop, name)
+    facts = get_model(load_shop(), name)
     examples = render_markdown(write_request(settings.PUBLIC_BASE_URL, build_body(facts)))
-    return render(request, "pages/model.html", {"area": "models", "facts": facts, "shop": shop, "examples": examples})
+    return render(request, "pages/model.html", {"area": "models", "facts": facts, "examples": examples})
 
 
 @public_page
@@ -169,9 +168,8 @@ def show_llms_full(request: HttpRequest) -> HttpResponse:
 
 
 def write_model(facts: ModelFacts) -> str:
-    base_url = settings.PUBLIC_BASE_URL
-    context = {"facts": facts, "base_url": base_url, "request": write_request(base_url, build_body(facts))}
-    return write_markdown("pages/model.md", context)
+    request = write_request(settings.PUBLIC_BASE_URL, build_body(facts))
+    return write_markdown("pages/model.md", {"facts": facts, "request": request})
 
 
 @public_page
