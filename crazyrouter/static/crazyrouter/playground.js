@@ -211,12 +211,13 @@ function showEnd(run, error) {
 
 /** What the page was left with is asked for again when its visitor says so: nothing is sent by itself. */
 function resumeLeft() {
-  for (const { order, generationId, elapsed } of recallOrders(readKey())) {
+  for (const { order, generationId, since } of recallOrders(readKey())) {
     const run = makeRun({ ...order, baseUrl });
-    Object.assign(run, { generationId, isOpen: true, started: performance.now() - elapsed });
+    Object.assign(run, { generationId, isOpen: true, started: performance.now() - Date.now() + since });
     putOnStage(run);
     run.showLost("This page was left before the answer came.");
     rememberOrder(run, readKey());
+    notice.textContent = "This page was left before an order was answered: ask for it again.";
   }
 }
 

@@ -27,28 +27,24 @@ export function forgetKey() {
 
 /** Before an order is sent, and when it has ended: `run.isOpen` says which. Only those of the key in use are kept. */
 export function rememberOrder(run, key) {
-  if (run.isOpen && run.order.key === key) open.add(run);
+  if (run.isOpen) open.add(run);
   else open.delete(run);
-  const orders = [...open].filter(({ order }) => order.key === key).map(write);
+  const orders = [...open].filter(({ order }) => order.key === key).map(describe);
   store((tab) => (orders.length ? tab.setItem(ORDERS, JSON.stringify(orders)) : tab.removeItem(ORDERS)));
 }
 
-/** The orders of this key that the page was left with, oldest first: {order, generationId, elapsed} in milliseconds. */
+function describe({ order, generationId, started }) {
+  const facts = { ...order.facts, micros: String(order.facts.micros) };
+  return { order: { ...order, facts }, generationId, since: Date.now() - performance.now() + started };
+}
+
+/** The orders of this key that the page was left with, oldest first: `since` is when each was sent, by the clock. */
 export function recallOrders(key) {
   try {
-    const orders = JSON.parse(store((tab) => tab.getItem(ORDERS)) ?? "[]");
-    return orders.filter(({ order }) => order.key === key).map(read);
+    const orders = JSON.parse(store((tab) => tab.getItem(ORDERS))) ?? [];
+    for (const { order } of orders) order.facts.micros = BigInt(order.facts.micros);
+    return orders.filter(({ order }) => order.key === key);
   } catch {
     return [];
   }
-}
-
-function write({ order, generationId, started }) {
-  const facts = { ...order.facts, micros: String(order.facts.micros) };
-  return { order: { ...order, facts }, generationId, since: Date.now() - (performance.now() - started) };
-}
-
-function read({ order, generationId, since }) {
-  const facts = { ...order.facts, micros: BigInt(order.facts.micros) };
-  return { order: { ...order, facts }, generationId, elapsed: Date.now() - since };
 }
