@@ -20,7 +20,9 @@ check_name = RegexValidator(
 class ModelFamily(models.Model):
     """Models that are documented together: their page is `/docs/images/{slug}`."""
 
-    slug = models.SlugField(max_length=40, unique=True, help_text="The last part of the page's address.")
+    slug = models.SlugField(
+        max_length=40, unique=True, help_text="The last part of the page's address: whoever changes it breaks links."
+    )
     title = models.CharField(max_length=100)
     summary = models.TextField(blank=True, help_text="What they are, in a sentence or two; plain text.")
     notes = models.TextField(blank=True, help_text="What belongs to the offer and what does not: one note a line.")

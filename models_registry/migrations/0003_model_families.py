@@ -18,7 +18,7 @@ class Migration(migrations.Migration):
             name='ModelFamily',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('slug', models.SlugField(help_text="The last part of the page's address.", max_length=40, unique=True)),
+                ('slug', models.SlugField(help_text="The last part of the page's address: whoever changes it breaks links.", max_length=40, unique=True)),
                 ('title', models.CharField(max_length=100)),
                 ('summary', models.TextField(blank=True, help_text='What they are, in a sentence or two; plain text.')),
                 ('notes', models.TextField(blank=True, help_text='What belongs to the offer and what does not: one note a line.')),
@@ -34,7 +34,7 @@ class Migration(migrations.Migration):
             name='HistoricalModelFamily',
             fields=[
                 ('id', models.BigIntegerField(auto_created=True, blank=True, db_index=True, verbose_name='ID')),
-                ('slug', models.SlugField(help_text="The last part of the page's address.", max_length=40)),
+                ('slug', models.SlugField(help_text="The last part of the page's address: whoever changes it breaks links.", max_length=40)),
                 ('title', models.CharField(max_length=100)),
                 ('summary', models.TextField(blank=True, help_text='What they are, in a sentence or two; plain text.')),
                 ('notes', models.TextField(blank=True, help_text='What belongs to the offer and what does not: one note a line.')),
