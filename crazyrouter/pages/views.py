@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 View = Callable[..., HttpResponse]
 MARKDOWN = "text/markdown; charset=utf-8"
 TEXT = "text/plain; charset=utf-8"
+#: What of a path is looked at, and told, that leads nowhere.
+LONGEST_PATH = 200
 
 
 def public_page(view: View) -> View:
@@ -196,8 +198,9 @@ def show_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
         logger.exception("a page that is not there is answered without the registry")
         pages = [*list_pages([], [])]
     paths = {page.path: page for page in pages}
-    near = difflib.get_close_matches(request.path, paths, n=3, cutoff=0.55)
-    context = {"path": request.path[:200], "near": [paths[path] for path in near], "pages": pages}
+    path = request.path[:LONGEST_PATH]
+    near = difflib.get_close_matches(path, paths, n=3, cutoff=0.55)
+    context = {"path": path, "near": [paths[path] for path in near], "pages": pages}
     response = render(request, "404.html", context, status=404)
     response.headers["Cache-Control"] = "no-store"
     return response
