@@ -19,7 +19,7 @@ from crazyrouter.files.faults import FAULTS
 from crazyrouter.generation.journal.answers import JOIN_WINDOW_S
 from crazyrouter.generation.journal.keys import KEY_LIFE_S
 from crazyrouter.generation.outcomes import TABLE
-from crazyrouter.pages.examples import build_body, choose_example, write_request
+from crazyrouter.pages.examples import USUAL_SIZE, build_body, choose_example, write_request
 from crazyrouter.pages.facts import FamilyFacts, Shop
 from crazyrouter.pages.outcomes import describe_errors, describe_outcomes
 from crazyrouter.pages.parameters import list_ignored, list_parameters
@@ -29,6 +29,8 @@ from crazyrouter.pages.site import CONTENTS, DOCS, Entry
 BLANK_LINES = re.compile(r"\n{3,}")
 FAMILY = "images/"
 REFERENCE = "api"
+#: What examples name while there is no model to name.
+NOTHING_ON_SALE = {"example": {"model": {"name": "MODEL"}}, "body": {"size": USUAL_SIZE}}
 
 
 def find_entry(name: str, shop: Shop) -> Entry | None:
@@ -71,11 +73,11 @@ def build_context(shop: Shop, family: FamilyFacts | None = None) -> dict[str, An
         "ignored": list_ignored(),
         "limits": build_limits(),
     }
-    if models:
-        example = choose_example(models)
-        body = build_body(example)
-        context |= {"example": example, "body": body, "request": write_request(settings.PUBLIC_BASE_URL, body)}
-    return context
+    if not models:
+        return context | NOTHING_ON_SALE
+    example = choose_example(models)
+    body = build_body(example)
+    return context | {"example": example, "body": body, "request": write_request(settings.PUBLIC_BASE_URL, body)}
 
 
 def build_limits() -> dict[str, Any]:

@@ -214,6 +214,24 @@ def test_who_stops_waiting_can_collect(playground: Playground, simulator: Runnin
     assert count_bought() == (1, 1)
 
 
+def test_one_order_is_waited_for_at_a_time(playground: Playground, simulator: RunningSimulator) -> None:
+    playground.choose(prompt="the first cat [[sim: latency seconds=3]]", model="qwen-image-max")
+    playground.generate()
+    wait_until(Generation.objects.exists)
+    playground.run.get_by_role("button", name="Stop waiting").click()
+    playground.choose(prompt="the second cat [[sim: latency seconds=3]]")
+    playground.generate()
+    wait_until(lambda: Generation.objects.count() == 2)
+    earlier = playground.page.locator("#runs .run")
+    earlier.get_by_role("button", name="Collect it").click()
+    notice = playground.page.locator("#notice")
+    expect(notice).to_have_text("One order is waited for at a time. Ask for this one when the other has ended.")
+    playground.wait_for_images(1)
+    earlier.get_by_role("button", name="Collect it").click()
+    expect(earlier.locator("img")).to_have_count(1)
+    assert count_bought() == (2, 2)
+
+
 def test_less_than_was_ordered(playground: Playground, simulator: RunningSimulator) -> None:
     simulator.add_rule("failed", times=1)
     playground.choose(n=2)

@@ -271,6 +271,7 @@ def test_a_model_without_a_price_or_a_family_is_not_in_the_way() -> None:
     for path in list_pages():
         assert read_page(path).headings, path
     assert "Nothing is on sale right now" in read_page("/").text
+    assert '"model": "MODEL", "prompt": "A cat in the snow", "size": "1024x1024"' in read_page("/docs/quickstart").text
 
 
 def test_each_page_is_markdown_too() -> None:

@@ -56,7 +56,7 @@ function putOnStage(run) {
 
 /** Ask until it has ended or nobody waits any more; may be called again for one that was left open. */
 async function pursue(run) {
-  if (waiting) return;
+  if (waiting) return tell("One order is waited for at a time. Ask for this one when the other has ended.");
   waiting = { run, controller: new AbortController() };
   button.setAttribute("aria-disabled", "true");
   button.textContent = "Working …";
