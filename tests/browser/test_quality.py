@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page
 
 from models_registry.models import ImageModel
 from tests.browser.conftest import DESKTOP, PHONE, open_page
+from tests.browser.playground import WATCH_SHIFTS
 from tests.browser.test_playground_changes import wait_until_known
 from tests.server import RunningServer
 
@@ -22,13 +23,6 @@ SCREENS = {
     "desktop, dark": {"size": DESKTOP, "color_scheme": "dark"},
     "phone, light": {"size": PHONE, "color_scheme": "light", "is_mobile": True, "has_touch": True},
 }
-#: Before anything of the page runs: what moves without having been asked to.
-WATCH_SHIFTS = """
-window.shifts = [];
-new PerformanceObserver((list) => {
-  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifts.push(entry.value);
-}).observe({type: "layout-shift", buffered: true});
-"""
 #: The element that has the focus: where it stands in the document, and whether one sees that it has it.
 READ_FOCUS = """() => {
   const all = [...document.querySelectorAll("*")];
@@ -68,7 +62,7 @@ def test_every_page_is_for_everybody_and_keeps_still(screen: Page) -> None:
         levels = screen.eval_on_selector_all("h1, h2, h3, h4", "all => all.map(one => Number(one.tagName[1]))")
         if levels.count(1) != 1 or any(after > before + 1 for before, after in pairwise(levels)):
             faults.append(f"{url}: headings {levels}")
-        moved = sum(screen.evaluate("window.shifts"))
+        moved = screen.evaluate("window.shifts")
         if moved > 0.01:
             faults.append(f"{url}: moved by {moved:.3f}")
         wide = screen.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")

@@ -1,6 +1,6 @@
 """Serializers of the answers, for the description alone: what is sent is written by `rendering` and its neighbours.
 
-The docstrings and help texts are public. That every answer is as described here is shown by tests/api/test_schema_fuzz.
+The docstrings and help texts are public. Every answer that a test gets is held against them.
 """
 
 from __future__ import annotations
